@@ -1,0 +1,124 @@
+"What is installed, what git sees, what nobody is told: the files around the notebooks"
+import ast, json, os, re, shutil, subprocess, sys, tomllib
+from importlib.metadata import packages_distributions
+
+import pytest
+import yaml
+
+from conftest import PACKAGE, ROOT
+
+PROJECT = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def plain(name): return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", name)[0]).lower()
+
+
+def imported(path, top_only=False):
+    "Third-party modules that a file imports; only those of its top level if asked"
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_only else ast.walk(tree)
+    found = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names} | {n.module for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    return {m.split(".")[0] for m in found} - set(sys.stdlib_module_names) - {PACKAGE}
+
+
+def undeclared(modules, declared):
+    dists = packages_distributions()
+    return {m for m in modules if not {plain(d) for d in dists.get(m, [m])} & declared}
+
+
+def test_every_import_is_a_declared_dependency():
+    declared = {plain(d) for d in PROJECT["dependencies"] + EXTRAS["run"] + EXTRAS["serve"]}
+    missing = {f.name: bad for f in sorted((ROOT/PACKAGE).glob("*.py")) if (bad := undeclared(imported(f), declared))}
+    assert not missing, f"imported, but in no extra of pyproject.toml: {missing}"
+
+
+@pytest.mark.parametrize("module", ["core", "contract", "bundle", "serve"])
+def test_serving_imports_no_more_than_it_declares(module):
+    path = ROOT/PACKAGE/f"{module}.py"
+    if not path.exists(): pytest.skip(f"{module}.py is not there yet")
+    declared = {plain(d) for d in PROJECT["dependencies"] + EXTRAS["serve"]}
+    assert not undeclared(imported(path, top_only=True), declared)
+
+
+def test_every_dependency_is_locked_without_urls():
+    lines = [l for l in (ROOT/"constraints.txt").read_text().splitlines() if l and not l.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+", l) for l in lines)
+    locked = {plain(l) for l in lines}
+    wanted = {plain(d) for d in sum(EXTRAS.values(), PROJECT["dependencies"])}
+    assert not wanted - locked, f"not in constraints.txt: {wanted - locked}"
+
+
+def test_every_dependency_says_why():
+    lines = (ROOT/"pyproject.toml").read_text().split("[project.scripts]")[0].splitlines()
+    bare = [l for l in lines if re.match(r'\s+"[a-z]', l) and "::" not in l and "#" not in l]
+    assert not bare
+
+
+@pytest.fixture
+def repo(tmp_path):
+    "An empty repository with this project's rules for git"
+    for f in [".gitignore", ".gitattributes"]: shutil.copy(ROOT/f, tmp_path)
+    shutil.copytree(ROOT/".ci", tmp_path/".ci")
+    def git(*words, **more): return subprocess.run(["git", *words], cwd=tmp_path, capture_output=True, text=True, **more)
+    git("init", "-q", check=True)
+    return tmp_path, git
+
+
+def test_git_ignores_what_dvc_keeps_and_tracks_the_small_results(repo):
+    _, git = repo
+    for stage in yaml.safe_load((ROOT/"dvc.yaml").read_text())["stages"].values():
+        for out in [o for kind in ("outs", "metrics", "plots") for o in stage.get(kind, [])]:
+            name, options = (out, {}) if isinstance(out, str) else next(iter(out.items()))
+            assert (git("check-ignore", "-q", name).returncode == 0) == options.get("cache", True), name
+    for kept in ["data/contracts/churn.yaml", "data/raw/a.csv.dvc"]: assert git("check-ignore", "-q", kept).returncode == 1
+    for left in ["data/raw/a.csv", "data/runs/22_train.ipynb"]: assert git("check-ignore", "-q", left).returncode == 0
+
+
+NOTEBOOK = {"cells": [
+    {"cell_type": "markdown", "id": "a", "metadata": {"collapsed": True}, "source": "# Größe\n\nText"},
+    {"cell_type": "code", "id": "b", "metadata": {"tags": ["parameters"], "execution": {"start": 1}}, "source": ["x = 1\n", "x"], "execution_count": 7, "outputs": [{"output_type": "stream", "name": "stdout", "text": ["SECRET"]}]},
+], "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}, "language_info": {"name": "python"}}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def test_staged_notebook_has_no_outputs_and_keeps_its_tag(repo):
+    root, git = repo
+    command = re.search(r'git config (filter\.\S+) "([^"]+)"', (ROOT/"Makefile").read_text())
+    git("config", command[1], command[2], check=True)
+    (root/"a.ipynb").write_text(json.dumps(NOTEBOOK, ensure_ascii=False), encoding="utf-8")
+    git("add", "a.ipynb", check=True)
+    staged = git("show", ":a.ipynb", check=True).stdout
+    cell = json.loads(staged)["cells"][1]
+    assert "SECRET" not in staged and cell["outputs"] == [] and cell["execution_count"] is None and cell["metadata"] == {"tags": ["parameters"]}
+    assert "Größe" in staged and "SECRET" in (root/"a.ipynb").read_text(encoding="utf-8") # the working copy keeps its outputs
+    (root/"a.ipynb").write_text(staged, encoding="utf-8")
+    git("add", "a.ipynb", check=True)
+    assert git("show", ":a.ipynb").stdout == staged # clean is clean
+
+
+def test_git_works_without_the_filter_and_with_a_broken_notebook(repo):
+    root, git = repo
+    (root/"a.ipynb").write_text("<<<<<<< half a merge")
+    assert git("add", "a.ipynb").returncode == 0 # no filter set up
+    git("config", "filter.notebook.clean", "python3 .ci/clean_notebook.py")
+    (root/"b.ipynb").write_text("<<<<<<< half a merge")
+    assert git("add", "b.ipynb").returncode == 0 and git("show", ":b.ipynb").stdout == "<<<<<<< half a merge"
+
+
+def test_sources_are_as_the_filter_leaves_them():
+    sys.path.insert(0, str(ROOT/".ci"))
+    try: from clean_notebook import clean
+    finally: sys.path.remove(str(ROOT/".ci"))
+    for f in sorted((ROOT/"nbs").glob("*.ipynb")):
+        once = clean(f.read_text(encoding="utf-8"))
+        assert clean(once) == once, f.name
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_without_a_python_says_what_to_do(tmp_path):
+    for f in ["Makefile", "pyproject.toml", "constraints.txt"]: shutil.copy(ROOT/f, tmp_path)
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "PYTHON")}
+    r = subprocess.run(["make", "run", "PYTHON=no-such-python"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert r.returncode and "3.11 or later is needed" in r.stdout and "make PYTHON=" in r.stdout
+    assert not (tmp_path/".venv").exists()
+    assert "make run" in subprocess.run(["make"], cwd=tmp_path, env=env, capture_output=True, text=True).stdout
