@@ -26,6 +26,7 @@ env: .venv/installed ## The environment only: .venv with the locked dependencies
 	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[run,serve,dev]' \
 	  || { echo "The installation failed; pip says why above. Then run make again. (Locked versions were tried with Python 3.11 to 3.13.)"; exit 1; }
 	@$(MAKE) --no-print-directory hooks
+	@mkdir -p .venv/etc/jupyter/labconfig && echo '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}' > .venv/etc/jupyter/labconfig/page_config.json
 	@touch $@
 	@echo "Installed."
 
@@ -40,7 +41,7 @@ test: .venv/installed ## Every quick test: tests/ and the lessons of all noteboo
 	@echo "Lessons of the notebooks ..."
 	@nbdev_test
 	@echo "Tests ..."
-	@python -m pytest -q $(ARGS)
+	@python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 test-chains: .venv/installed ## The slow tests: whole lifecycles, determinism, kills
 	@python -m pytest -q -m chains $(ARGS)

@@ -15,7 +15,7 @@ from .contract import Contract, inputs, labels, read_contract
 from .core import Section, Stage, read_params
 from .folds import cross_validate, fold_data, fold_interval, fold_ratio, make_folds, ties
 from .metrics import Metric, flat_metrics, main_metric
-from .recipe import made_columns, make_pipeline, make_recipe, plan
+from .recipe import constant_settings, made_columns, make_pipeline, make_recipe, plan
 
 # %% ../nbs/15_assess.ipynb #cell-3
 class Params(Section):
@@ -39,12 +39,14 @@ def try_ways(
     seed:int, # Of folds and boosting
     max_levels:int=100, # Categories with more levels are left out
     tied:dict={}, # time, groups and known, as `ties` gives them
+    metric:str="", # Name of the metric that decides: the constant is the best one by it
 )->tuple: # {way: table with a line a fold and a column a metric}, rows judged to rows learned from, rule of the folds
     "Judge the four ways on the same folds"
     k, recipe = len(contract.classes or []) or None, make_recipe(plan(contract, X, max_levels))
     parts, rule = make_folds(y, contract.task, folds, seed, **tied)
     data = fold_data(recipe, X, y, parts)
-    results = {way: cross_validate(candidate, contract.task, data, k, settings, seed) for way, (candidate, settings) in WAYS.items()}
+    ways = WAYS | {"constant":("dummy", constant_settings(metric))}
+    results = {way: cross_validate(candidate, contract.task, data, k, settings, seed) for way, (candidate, settings) in ways.items()}
     return results, fold_ratio(data), f"{len(parts)} folds {rule}"
 
 # %% ../nbs/15_assess.ipynb #cell-10

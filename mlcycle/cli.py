@@ -36,24 +36,33 @@ def own_code(
     os.execve(sys.executable, [sys.executable, "-P", "-c", f"from {package()}.cli import main; raise SystemExit(main())", *argv], env)
 
 # %% ../nbs/99_cli.ipynb #cell-8
+def _readable(root):
+    "Read params.yaml first: what is wrong with it is said once, and before DVC says it"
+    from mlcycle.core import load_params
+    load_params(root)
+
 def _stage(root, args):
     if args.name == "export":
         from mlcycle.export import ExportError, export
         try: changed = export(root)
         except ExportError as e: print(f"\nStage `export` failed. {e}\n", file=sys.stderr); return 1
+        except Exception as e: print(f"\nStage `export` failed, in the exporter itself: {type(e).__name__}: {e}\nMend nbs/90_export.ipynb, export it by nbdev alone (`nbdev_export`), then go on.\n", file=sys.stderr); return 1
         print(f"exported: {', '.join(changed) or 'nothing had changed'}"); return 0
     from mlcycle.warm import stage
     return stage(root, package(), args.name, args.engine)
 
 def _run(root, args):
+    _readable(root)
     from mlcycle.repro import run
     return run(root, args.stages, force=args.force)
 
 def _status(root, args):
+    _readable(root)
     from mlcycle.inspect import print_status
     return print_status(root)
 
 def _check(root, args):
+    _readable(root)
     from mlcycle.inspect import print_check
     return print_check(root)
 
@@ -66,10 +75,10 @@ def _restore(root, args):
     print("\n".join(restore(root, args.stages)) or "Nothing to bring back: all results are as they were recorded."); return 0
 
 def _serve(root, args):
-    from mlcycle.core import read_params
+    from mlcycle.core import read_file, read_params
     from mlcycle.serve import serve
-    p = read_params("serve", root)
-    print(f"What may be asked: http://{args.host}:{args.port}/openapi.json", flush=True)
+    p, name = read_params("serve", root), read_file(root/args.bundle/"bundle.json")["name"]
+    print(f"An example request: http://{args.host}:{args.port}/v1/models/{name}; everything that may be asked: /openapi.json", flush=True)
     serve(root/args.bundle, args.host, args.port, p["max_rows"], p["max_kib"], p["threads"]); return 0
 
 def _show(root, args):
@@ -113,12 +122,14 @@ def main(
 )->int: # Exit code
     "Run the command"
     argv = sys.argv[1:] if argv is None else argv
+    if not argv: parser().print_help(); return 2
     args, root = parser().parse_args(argv), project(Path.cwd())
     if root is None:
         print(f"No project here: neither {Path.cwd()} nor a folder above holds dvc.yaml and params.yaml. Change into the project's folder first.", file=sys.stderr); return 2
     own_code(root, argv)
     try: return args.run(root, args)
     except KeyboardInterrupt: print("\nInterrupted.", file=sys.stderr); return 130
+    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1); return 0 # whoever read has seen enough
     except ValueError as e:
         if type(e).__module__.split(".")[0] != package(): raise
         print(f"\n{e}\n", file=sys.stderr); return 2

@@ -119,7 +119,8 @@ def find_leaks(
     "Find columns that know the answer"
     rows = sample_rows(table[table[contract.target.name].notna()].drop_duplicates().reset_index(drop=True), 5000, seed)
     y = labels(rows, contract)
-    if len(y) < 50 or contract.task != "regression" and np.bincount(y).min() < 10 or np.ptp(y) == 0: return {}
+    if contract.classes: rows, y = (v[np.bincount(y)[y] >= 10] for v in (rows, y)) # of a class with fewer rows, nothing can be said
+    if len(y) < 50 or np.ptp(y) == 0: return {}
     columns = {n:_as_numbers(x) for n, x in inputs(rows, contract).items()}
     gaps = [n for n in contract.by_role("time") + [c.name for c in contract.columns if c.role == "feature" and c.type == "text"] if rows[n].isna().any()]
     measure = {"binary":"ROC AUC", "multiclass":"balanced accuracy", "regression":"R²"}[contract.task]

@@ -249,7 +249,9 @@ def duplicates(
     return found
 
 # %% ../nbs/01_contract.ipynb #cell-30
-YES = {"1", "yes", "true", "y", "t", "positive"}
+YES = {"1", "yes", "true", "y", "t", "positive", "ja", "j", "oui", "sí", "si", "sim"}
+
+def _says_yes(text, classes): return text.lower() in YES and (text != "1" or bool({"0", "-1"} & {*classes})) # 1 and 2 are codes, not no and yes
 
 def infer_task(
     values, # Series of the target's values, in their type's dtype
@@ -280,7 +282,7 @@ def find_classes(
         raise ProjectError(f"`{name}` has {len(classes)} different values ({some}): too many for classes, at most 100 are allowed. Set `frame.target` to another column, or `frame.task: regression` if these are quantities.")
     if task != "binary": return classes
     rarer = as_text(counts.index[-1]) if counts.iloc[0] > counts.iloc[-1] else classes[-1]
-    if positive is None: positive = next((c for c in classes if c.lower() in YES), rarer)
+    if positive is None: positive = next((c for c in classes if _says_yes(c, classes)), rarer)
     if str(positive) not in classes: raise ProjectError(f"The positive class {positive!r} is no value of `{name}`{_hint(positive, classes)} Its values: {some}. Set `frame.positive`.")
     return [c for c in classes if c != str(positive)] + [str(positive)]
 
@@ -339,7 +341,9 @@ def _check_names(table, target, roles):
     names = [str(n) for n in table.columns]
     odd = [n for n in table.columns if not isinstance(n, str) or n.startswith("_") or not n.strip()] + sorted({n for n in names if names.count(n)>1})
     if odd: raise ProjectError(f"Column names must be texts, different, and not begin with `_` (those are the project's own); found {odd[:5]}. Rename them in the source.")
-    if target not in names: raise ProjectError(f"The table has no column `{target}` to predict{_hint(target, names)} It has: {', '.join(names)}. Set `frame.target`.")
+    if target not in names:
+        headless = " These names look like values: if the first line of the file is no header, add one." if any(re.fullmatch(r"[+-]?\d+([.,]\d+)?", n) for n in names) else ""
+        raise ProjectError(f"The table has no column `{target}` to predict{_hint(target, names)} It has: {', '.join(names)}.{headless} Set `frame.target`.")
     for name, role in roles.items():
         if name not in names: raise ProjectError(f"`collect.roles` names `{name}`, which the table does not have{_hint(name, names)} It has: {', '.join(names)}.")
         if role not in Role.__args__: raise ProjectError(f"`collect.roles` gives `{name}` the role `{role}`{_hint(role, Role.__args__)} Allowed: {', '.join(Role.__args__)}.")

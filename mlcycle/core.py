@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SEALED', 'ProjectError', 'find_root', 'Section', 'nearest', 'check_section', 'load_params', 'read_params', 'tidy',
-           'write_file', 'read_file', 'digest', 'Busy', 'Stage']
+           'write_file', 'read_file', 'Busy', 'Stage']
 
 # %% ../nbs/00_core.ipynb #cell-2
-import difflib, fcntl, hashlib, json, math, os, shutil
+import difflib, fcntl, json, math, os, shutil
 from pathlib import Path
 from typing import Any
 
@@ -144,22 +144,11 @@ def read_file(
     text = path.read_text(encoding="utf-8")
     return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text) if path.suffix in (".yaml", ".lock") else text
 
-# %% ../nbs/00_core.ipynb #cell-25
-def digest(
-    *paths:Path, # Files, or folders with all their files
-)->str: # SHA-256, hexadecimal
-    "Hash files by name and content"
-    h = hashlib.sha256()
-    for top in map(Path, paths):
-        for p in sorted(q for q in top.rglob("*") if q.is_file()) if top.is_dir() else [top]:
-            h.update(f"{p.relative_to(top.parent).as_posix()}\0".encode() + hashlib.sha256(p.read_bytes()).digest())
-    return h.hexdigest()
-
-# %% ../nbs/00_core.ipynb #cell-28
+# %% ../nbs/00_core.ipynb #cell-26
 class Busy(ProjectError):
     "Somebody else is at this stage"
 
-# %% ../nbs/00_core.ipynb #cell-29
+# %% ../nbs/00_core.ipynb #cell-27
 _held = {} # locks of this process: running a notebook's first stage cell again is no conflict
 
 def _take_lock(
@@ -178,10 +167,10 @@ def _take_lock(
     _held[path] = f
     return f
 
-# %% ../nbs/00_core.ipynb #cell-30
+# %% ../nbs/00_core.ipynb #cell-28
 SEALED = {"data/prepare/test.parquet":"evaluate"} # rows that only one stage may open
 
-# %% ../nbs/00_core.ipynb #cell-31
+# %% ../nbs/00_core.ipynb #cell-29
 class Stage:
     "One stage at work: what it reads, what it writes, whole or not at all"
     def __init__(self,
@@ -233,6 +222,12 @@ class Stage:
         "Keep facts that differ from run to run (latency, revision): in the run record, never in a tracked file"
         self.facts |= facts
 
+    def give_up(self):
+        "Throw away what was written and free the stage"
+        shutil.rmtree(self._desk, ignore_errors=True)
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        self._lock.close()
+
     def close(self):
         "Move all outputs into place and free the stage"
         folder = self.root/"data"/self.verb
@@ -242,4 +237,5 @@ class Stage:
             os.replace(part, folder/part.name)
         self._desk.rmdir()
         write_file(self.facts, self.root/"data"/"runs"/f"{self.verb}.json")
+        fcntl.flock(self._lock, fcntl.LOCK_UN) # closing alone would leave it to a child that the stage may have started
         self._lock.close()

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from .contract import Column, Contract, as_text, inputs, labels, read_contract
 from .core import Section, Stage, read_params
+from .metrics import find_edges
 from .prepare import UNITS, calendar
 
 # %% ../nbs/14_explore.ipynb #cell-3
@@ -31,8 +32,7 @@ def segment(
     "Cut a column into segments"
     if values.dtype == object: return _segment_texts(values, n)
     known = np.unique(values[np.isfinite(values)])
-    few = len(known) <= n
-    starts = known if few else np.unique(np.quantile(values[np.isfinite(values)], np.arange(n)/n, method="lower"))
+    starts = find_edges(values[np.isfinite(values)], n)[:-1]
     code = np.searchsorted(starts, values, side="right") - 1
     ends = [np.max(values[code == i]) if len(starts) else 0 for i in range(len(starts)-1)] + [known[-1]] if len(known) else []
     names = [f"{a:.4g}" if a == b else f"{a:.4g} to {b:.4g}" for a,b in zip(starts, ends)]

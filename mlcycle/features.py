@@ -12,6 +12,7 @@ from pydantic import Field
 
 from .contract import Contract, inputs, labels, read_contract
 from .core import ProjectError, Section, Stage, read_params
+from .metrics import find_edges
 from .recipe import make_recipe, plan, save_model
 
 # %% ../nbs/21_features.ipynb #cell-3
@@ -42,8 +43,7 @@ def codes(
     "Cut values into bins, one more for gaps"
     v = pd.Series(values)
     if v.dtype != float: return pd.factorize(v, sort=True)[0]
-    cut = pd.factorize(v, sort=True)[0] if v.nunique() <= bins else pd.qcut(v, bins, labels=False, duplicates="drop").fillna(-1).to_numpy()
-    return cut.astype(int) + 1
+    return np.where(v.isna(), 0, np.searchsorted(find_edges(v.dropna().to_numpy(), bins)[1:-1], v, side="right") + 1)
 
 # %% ../nbs/21_features.ipynb #cell-9
 def information(

@@ -80,10 +80,19 @@ def ties(
 )->dict: # time, groups and known, as `make_folds` takes them
     "Say when each row is, what it belongs to and when its label was known, as far as the contract knows"
     time, group, arrival = (contract.by_role(r) for r in ["time", "group", "arrival"])
-    dated = arrival and time and contract.column(time[0]).type == contract.column(arrival[0]).type == "datetime"
-    return {"time":_scale(table[time[0]]) if time else None,
-        "groups":pd.factorize(table[group].astype(str).agg("\0".join, axis=1))[0] if group else None,
-        "known":_scale(table[arrival[0]]) if dated else None}
+    return {"time":_scale(table[time[0]]) if time else None, "groups":_members(table[group[0]]) if group else None,
+        "known":_labelled(table, contract, time[0], arrival) if time else None}
+
+def _members(values):
+    "Number the entities of rows; a row without one stands alone"
+    of, names = pd.factorize(values)
+    return np.where(of < 0, len(names) + np.arange(len(of)), of)
+
+def _labelled(table, contract, time, arrival):
+    "When labels were known: as `prepare` found (days, or units of the time), else by the arrival column"
+    dated = contract.column(time).type == "datetime"
+    if "_known" in table: return np.round(table["_known"].to_numpy(float)*86_400_000_000) if dated else table["_known"].to_numpy(float)
+    return _scale(table[arrival[0]]) if arrival and dated else None
 
 # %% ../nbs/06_folds.ipynb #cell-14
 def fold_data(

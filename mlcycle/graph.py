@@ -201,6 +201,9 @@ def make_graph(
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(scores, TensorProto.DOUBLE, [None, len(contract.classes) if classes else 1]))
     for used in (o for o in onnx.opset_import if o.domain == ""): used.version = OPSET[""] # skl2onnx states the lowest that its own nodes need
+    domains = sorted(onnx.opset_import, key=lambda o: o.domain) # skl2onnx lists them in the order of a set
+    del onnx.opset_import[:]
+    onnx.opset_import.extend(domains)
     onnx.doc_string = ""
     try: open_graph(onnx.SerializeToString())
     except Exception as e: raise _no_graph(base, e) from e

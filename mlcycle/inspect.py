@@ -100,7 +100,7 @@ def status(
     makers = {o:v for v, s in stages.items() for o in s["outs"]}
     for verb, stage in stages.items(): # what runs earlier may change what comes later
         above = {m for d in stage["deps"] for o, m in makers.items() if (d == o or d.startswith(f"{o}/")) and m != "export" and why[m]}
-        if above and not why[verb]: why[verb] = [f"maybe: `{m}` runs before it" for m in stages if m in above]
+        if above and not why[verb]: why[verb] = [f"maybe, after {', '.join(m for m in stages if m in above)}"]
     return {v:sorted(set(w)) for v, w in why.items() if w}
 
 # %% ../nbs/92_inspect.ipynb #cell-14
@@ -120,9 +120,10 @@ def check_names(
     root:Path, # The project
 )->list[str]: # Complaints
     "One verb names a stage everywhere: notebook, module, DVC stage, section of params.yaml; in the same order"
-    stages = [nb.module for nb in read_notebooks(root/"nbs") if nb.is_stage]
+    nbs = read_notebooks(root/"nbs")
+    stages = [nb.module for nb in nbs if nb.is_stage]
     verbs, params = [v for v in chain(root) if v != "export"], list(load_params(root))
-    out = [f"nbs/{p.name} exports the module `{nb.module}`: its name says `{v}`" for v, p in notebooks(root).items() for nb in read_notebooks(root/"nbs") if nb.path == p and nb.module != v]
+    out = [f"nbs/{nb.path.name} exports the module `{nb.module}`: its name says `{v}`" for nb in nbs if (v := nb.path.stem.partition("_")[2]) != nb.module]
     if stages != verbs: out.append(f"The stage notebooks are {', '.join(stages)}; dvc.yaml has {', '.join(verbs)}. Give both the same stages in the same order.")
     if params != stages: out.append(f"params.yaml has the sections {', '.join(params)}; the stages are {', '.join(stages)}. One section a stage, in the same order.")
     cmds = {v:s.get("cmd") for v, s in read_file(root/"dvc.yaml")["stages"].items()}
@@ -137,7 +138,7 @@ def check_imports(
     number = {nb.module:nb.path.name for nb in nbs}
     for nb in nbs:
         for cell in nb.of("export", "stage"):
-            for module, _ in _project_imports(cell.tree, package_name(root)).values():
+            for _, module, _ in _project_imports(cell.tree, package_name(root)):
                 if module not in number: out.append(f"nbs/{nb.path.name}, cell {cell.number} imports `{module}`, which no notebook exports")
                 elif number[module] >= nb.path.name: out.append(f"nbs/{nb.path.name}, cell {cell.number} imports `{module}` of {number[module]}: imports go down only")
     return out

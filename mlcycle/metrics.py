@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METRICS', 'roc_auc', 'average_precision', 'log_loss', 'brier', 'accuracy', 'balanced_accuracy', 'f1', 'f1_macro',
            'rmse', 'mae', 'r2', 'Metric', 'main_metric', 'better', 'decide', 'score', 'resample', 'intervals', 'cost',
-           'value', 'flat_metrics', 'full_metrics']
+           'value', 'constant', 'find_edges', 'flat_metrics', 'full_metrics']
 
 # %% ../nbs/02_metrics.ipynb #cell-2
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def accuracy(y, p, d, w):
 def balanced_accuracy(y, p, d, w):
     "Share of each class that is found, averaged over the classes"
     right, called, so = _counts(y, d, w, p.shape[1])
-    return _ratio(np.nansum(_ratio(right, so), axis=1), (so > 0).sum(1))
+    return _ratio(right, so)[:, np.bincount(y, minlength=p.shape[1]) > 0].mean(1)
 
 # %% ../nbs/02_metrics.ipynb #cell-21
 def f1(y, p, d, w):
@@ -98,7 +98,7 @@ def f1(y, p, d, w):
 def f1_macro(y, p, d, w):
     "F1 of each class, averaged over the classes that occur"
     right, called, so = _counts(y, d, w, p.shape[1])
-    return _ratio(np.nansum(_ratio(2*right, called + so), axis=1), (called + so > 0).sum(1))
+    return _ratio(2*right, called + so)[:, np.bincount(np.append(y, d), minlength=p.shape[1]) > 0].mean(1)
 
 # %% ../nbs/02_metrics.ipynb #cell-25
 def rmse(y, p, d, w):
@@ -182,12 +182,12 @@ def resample(
     times:int, # Number of resamples
     seed:int, # Same seed, same draws
     groups:np.ndarray|None=None, # What each row belongs to; None: every row stands alone
-    chunk:int=100, # Resamples at a time: memory is 8 bytes x chunk x rows
+    chunk:int|None=None, # Resamples at a time: memory is 8 bytes x chunk x rows; None: 100, fewer for many rows
 ): # Weights, chunk by chunk: each [resamples, rows]
     "Draw rows, or whole groups, with replacement"
     rng = np.random.default_rng(seed)
     of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    m = int(of.max()) + 1
+    m, chunk = int(of.max()) + 1, chunk or max(1, min(100, 10_000_000//max(n, 1)))
     for start in range(0, times, chunk):
         c = min(chunk, times - start)
         drawn = rng.integers(0, m, (c, m)) + m*np.arange(c)[:, None]
@@ -245,6 +245,31 @@ def value(
     return {"model":model, "all":every, "none":none, "gain":min(every, none) - model}
 
 # %% ../nbs/02_metrics.ipynb #cell-58
+def constant(
+    known:np.ndarray, # Truth of rows that may be known
+    n:int, # How many rows to answer for
+    k:int|None, # Number of classes; None: regression
+    metric:str="", # Name of the metric it is judged by
+)->np.ndarray: # Predictions, see above
+    "Give the same answer for every row: the one that is best by a metric"
+    if k is None: return np.full(n, np.median(known) if metric == "mae" else known.mean())
+    return np.tile(np.eye(k)[1] if metric == "f1" else np.bincount(known, minlength=k)/len(known), (n, 1))
+
+# %% ../nbs/02_metrics.ipynb #cell-61
+def find_edges(
+    values:np.ndarray, # float64, finite
+    bins:int, # How many; one or two more around a value that many rows share
+)->np.ndarray: # Ascending, one more than there are bins; the last bin holds its upper edge
+    "Cut a range so that each bin holds about as many values"
+    distinct, counts = np.unique(values, return_counts=True)
+    if not len(distinct): return np.array([0., 1.])
+    after = distinct[-1] + (distinct[-1] - distinct[0] or 1.)/min(len(distinct), bins)
+    if len(distinct) <= bins: return np.append(distinct, after)
+    often = np.flatnonzero(counts*bins > len(values))
+    own = np.append(distinct, after)[np.unique([*often, *(often + 1)]).astype(int)]
+    return np.unique(np.concatenate([np.quantile(values, np.linspace(0, 1, bins + 1), method="higher"), own]))
+
+# %% ../nbs/02_metrics.ipynb #cell-64
 def flat_metrics(
     metrics:dict, # {name: {value, low, high}}, nested as you like
 )->dict: # {name: value} and `intervals` {name: [low, high]}
@@ -255,7 +280,7 @@ def flat_metrics(
         else: out[k] = flat_metrics(v) if isinstance(v, dict) else v
     return out | ({"intervals":aside} if aside else {})
 
-# %% ../nbs/02_metrics.ipynb #cell-59
+# %% ../nbs/02_metrics.ipynb #cell-65
 def full_metrics(
     flat:dict, # As `flat_metrics` gives it
 )->dict: # {name: {value, low, high}}

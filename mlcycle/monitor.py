@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from .core import ProjectError, Section, Stage, read_params
 from .contract import Contract, inputs, labels
-from .metrics import flat_metrics, intervals, main_metric, score
+from .metrics import constant, flat_metrics, intervals, main_metric, score
 from .bundle import load_bundle
 
 # %% ../nbs/34_monitor.ipynb #cell-3
@@ -48,11 +48,12 @@ def count_bins(
 # %% ../nbs/34_monitor.ipynb #cell-6
 def reference_bins(
     column:dict, # Profile of one column; `missing` is a share of all rows
+    rows:int=1, # All rows; asked for only where every value was missing
 )->np.ndarray: # Rows in each bin or level, then unseen (0), then missing
     "Read the counts of a profile"
     known = list(column["categories"].values() if "categories" in column else column["counts"])
     missing = column.get("missing", 0.0)
-    return np.array([*known, 0, round(sum(known)*missing/(1 - missing)) if missing < 1 else 1])
+    return np.array([*known, 0, round(sum(known)*missing/(1 - missing)) if missing < 1 else rows])
 
 # %% ../nbs/34_monitor.ipynb #cell-7
 def unseen_levels(
@@ -96,11 +97,12 @@ def p_value(
 def compare(
     columns:dict, # {name: values of one period}
     profile:dict, # {name: profile of the column}
+    learned:int=1, # Rows that the profile is of
 )->pd.DataFrame: # One row a column: column, psi, p, unseen, missing and missing_then (shares), missing_psi
     "Hold a period's columns against their profiles"
     rows = []
     for name, values in columns.items():
-        then, now = reference_bins(profile[name]), count_bins(values, profile[name])
+        then, now = reference_bins(profile[name], learned), count_bins(values, profile[name])
         pair = pair_up(then, now)
         rows.append({"column":name, "psi":psi(pair), "p":p_value(pair), "unseen":unseen_levels(values, profile[name]),
             "missing":float(now[-1]/max(now.sum(), 1)), "missing_then":float(profile[name].get("missing", 0.0)),
@@ -169,9 +171,7 @@ def best_constant(
     metric:str, # Which metric
 )->float: # What the best constant reaches
     "Score the constant that fits these labels best"
-    if contract.task == "regression": return score(y, np.full(len(y), np.median(y) if metric == "mae" else y.mean()), "regression")[metric]
-    shares = np.bincount(y, minlength=len(contract.classes))/len(y)
-    return score(y, np.tile(shares, (len(y), 1)), contract.task)[metric]
+    return score(y, constant(y, len(y), len(contract.classes or []) or None, metric), contract.task)[metric]
 
 # %% ../nbs/34_monitor.ipynb #cell-28
 def realise(
@@ -180,11 +180,13 @@ def realise(
     metric:str, # Name of the main metric
     threshold:float|None, # Of the bundle
     p:Params,
-)->dict: # value, low, high, constant: None where there are fewer than `least` labels, or only one class
+)->dict: # value, low, high, constant: None where there are fewer than `least` labels, or fewer than five of a second class
     "Compute the metric on the rows whose labels are there"
     rows = rows[rows["_target"].notna()]
-    if len(rows) < p.least: return dict.fromkeys(["value", "low", "high", "constant"])
+    none = dict.fromkeys(["value", "low", "high", "constant"])
+    if len(rows) < p.least: return none
     y, scores = labels(rows[["_target"]].rename(columns={"_target":contract.target.name}), contract), scores_of(rows, contract)
+    if contract.classes and np.sort(np.bincount(y, minlength=2))[-2] < 5: return none # an interval from so few would be far too narrow
     found = intervals(y, scores, contract.task, threshold, rows["_group"].astype(str).to_numpy(), p.resamples, p.seed, names=[metric])[metric]
     return {k:float(v) if np.isfinite(v) else None for k, v in {**found, "constant":best_constant(y, contract, metric)}.items()}
 
@@ -209,7 +211,7 @@ def look_at(
     "Look for drift in one period"
     columns = {n:v for n, v in inputs(rows, contract).items() if n in profile["columns"]}
     table = flag(compare({**columns, "_score":rows["_value" if contract.task == "regression" else "_score"].to_numpy(float)},
-        {**profile["columns"], "_score":profile["scores"]}), p.false_alarms, p.floor)
+        {**profile["columns"], "_score":profile["scores"]}, profile.get("rows", 1)), p.false_alarms, p.floor)
     found = table.to_dict("records")
     return {"score":{k:found[-1][k] for k in ("psi", "p", "drifted")}, "columns":found[:-1],
         "drifted":[c["column"] for c in found[:-1] if c["drifted"]], "unseen":{c["column"]:c["unseen"] for c in found if c["unseen"]}}

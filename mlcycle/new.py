@@ -42,7 +42,8 @@ def rename(
     for path in subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout.split("\0"):
         p = root/path
         if not path or not p.is_file() or b"\0" in (raw := p.read_bytes()): continue
-        text = raw.decode("utf-8")
+        try: text = raw.decode("utf-8")
+        except UnicodeDecodeError: continue # data in another encoding
         if renamed(text, old, new) != text: p.write_bytes(renamed(text, old, new).encode("utf-8")); changed.append(path)
     (root/old).rename(root/new)
     return changed

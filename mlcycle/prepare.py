@@ -22,6 +22,7 @@ from .core import ProjectError, Section, Stage, read_params
 class Params(Section):
     "The section `prepare:` of params.yaml"
     infinite:Literal["error", "missing"] # Infinite numbers: stop, or take them as missing
+    copies:Literal["auto", "drop", "keep"]="auto" # Exact copies of a row: drop them, or keep them as different cases; auto: drop, but stop if they are more than half
     split:Literal["auto", "time", "group", "random"] # auto: by time if the contract has a time column, else by group, else at random
     validation:float = Field(gt=0, lt=1) # Share of rows for calibration and threshold
     test:float = Field(gt=0, lt=1) # Share of rows for the one final judgement
@@ -84,9 +85,12 @@ def settle_infinite(
 def drop_copies(
     table:pd.DataFrame, # Coerced rows
     contract:Contract,
+    copies:str="auto", # auto, drop or keep
 )->tuple[pd.DataFrame,list[dict]]: # The table, its account
     "Keep one of each row, by content and by identifier"
-    kept = table.drop_duplicates()
+    kept = table if copies == "keep" else table.drop_duplicates()
+    if copies == "auto" and len(kept) < len(table)/2:
+        raise ProjectError(f"{len(table)-len(kept)} of {len(table)} rows are exact copies of others, such as row {table.index[table.duplicated()][0]} (counted from 0). Set `prepare.copies: keep` if these are different cases that happen to agree, or `prepare.copies: drop` if the same rows were read more than once.")
     audit = [entry("exact copy dropped", "", len(table)-len(kept), f"row {table.index[table.duplicated()][0]}")] if len(kept) < len(table) else []
     for name in contract.by_role("id"):
         again = kept[name].duplicated() & kept[name].notna()
@@ -126,10 +130,11 @@ def clean(
     table:pd.DataFrame, # Rows as collected
     contract:Contract,
     infinite:str, # What to do with infinite numbers: error or missing
+    copies:str="auto", # What to do with exact copies: auto, drop or keep
 )->tuple[pd.DataFrame,list[dict]]: # Clean rows with `_row`, the account
     "Repair the records and say what was done"
     rows, account = coerce(table, contract), [entry("rows collected", "", len(table))]
-    for step in [unify_all, lambda t,c: settle_infinite(t, c, infinite), drop_copies]:
+    for step in [unify_all, lambda t,c: settle_infinite(t, c, infinite), lambda t,c: drop_copies(t, c, copies)]:
         rows, lines = step(rows, contract)
         account += lines
     if not rows[contract.target.name].notna().any():
@@ -191,9 +196,9 @@ def parts(
     starts = np.sort(order)[(np.arange(1, n)*len(order))//n]
     return np.unique(starts[starts > order.min()])
 
-def name_parts(order, starts)->np.ndarray:
-    "Name the part of each row: p01, p02, …; None where the order is not known"
-    names = [f"p{i+1:02d}" for i in np.searchsorted(starts, order, side="right")]
+def name_parts(order, starts, last=np.inf)->np.ndarray:
+    "Name the part of each row: p01, p02, …, what comes after `last` the next; None where the order is not known"
+    names = [f"p{i+1:02d}" for i in np.where(order > last, len(starts) + 1, np.searchsorted(starts, order, side="right"))]
     return np.where(np.isfinite(order), np.array(names, dtype=object), None)
 
 # %% ../nbs/13_prepare.ipynb #cell-35
@@ -253,7 +258,7 @@ def by_time(
     late = (place < 3) & (known > np.array([*cuts, np.inf])[place])
     split[late] = np.where(np.isinf(known[late]), "unlabelled", "gap")
     starts = None if isinstance(unit, str) else parts(time[place == 3], unit)
-    name = lambda x: calendar(x, unit) if starts is None else name_parts(x, starts)
+    name = lambda x: calendar(x, unit) if starts is None else name_parts(x, starts, time.max())
     periods = pd.DataFrame({"_period":name(time), "_label_period":name(known)}, dtype="str")
     gap = pd.Series(place[split == "gap"]).map(dict(enumerate(NAMES))).value_counts()
     facts = {"cuts":{n:_moment(c, dated) for n,c in zip(NAMES[1:], cuts)}, "unit":unit if isinstance(unit, str) else "part"}
@@ -349,7 +354,7 @@ def check_split(
         absent = [c for c,k in counts.items() if not k]
         if absent and (name == "train" or len(counts) - len(absent) < 2):
             need = "Every class" if name == "train" else "At least two classes"
-            raise ProjectError(f"{name} has {len(rows)} rows and none of class {', '.join(map(repr, absent))} (found: {counts}). {need} must be there. Raise the share of {name}, choose another `prepare.split` or `prepare.seed`, or collect more rows.")
+            raise ProjectError(f"{name} has {len(rows)} rows and none of class {', '.join(map(repr, absent))} (found: {counts}). {need} must be there. {'Leave the rows of that class out in the source, or put it together with another one' if name == 'train' else f'Raise `prepare.{name}`'}; or choose another `prepare.split` or collect more rows.")
 
 # %% ../nbs/13_prepare.ipynb #cell-52
 def statement(
@@ -385,7 +390,8 @@ def split_rows(
     kind = choose_split(contract, p)
     rows, account = _timeless(rows, contract, kind)
     split, periods, facts = (by_time if kind == "time" else by_lot)(rows, contract, p)
-    tables = {n:rows[split == n].reset_index(drop=True) for n in NAMES}
+    known = {"_known":moments(rows, contract, p.label_delay)[1]} if kind == "time" else {}
+    tables = {n:rows.assign(**(known if n != "production" else {}))[split == n].reset_index(drop=True) for n in NAMES}
     tables["production"] = pd.concat([tables["production"], periods[split == "production"].reset_index(drop=True)], axis=1)
     check_split(tables, contract, p, facts)
     counts = {n:int((split == n).sum()) for n in [*NAMES, "gap", "unlabelled"]}

@@ -7,7 +7,7 @@ __all__ = ['SHELLS', 'BASE', 'find_owner', 'alive', 'watch', 'libraries', 'prelo
            'stage']
 
 # %% ../nbs/94_warm.ipynb #cell-2
-import ast, importlib, json, os, select, signal, socket, subprocess, sys, threading, time
+import ast, atexit, importlib, json, os, select, signal, socket, subprocess, sys, threading, time, traceback
 from pathlib import Path
 
 from .run import next_steps, run_stage
@@ -29,7 +29,7 @@ def alive(
 )->bool: # Whether that very process still runs
     "Tell whether a process still lives; a zombie does not, nor another with the same number"
     import psutil
-    try: p = psutil.Process(owner[0]); return p.create_time() == owner[1] and p.status() != psutil.STATUS_ZOMBIE
+    try: p = psutil.Process(owner[0]); return abs(p.create_time() - owner[1]) < 3600 and p.status() != psutil.STATUS_ZOMBIE # a clock may be set
     except psutil.NoSuchProcess: return False
 
 # %% ../nbs/94_warm.ipynb #cell-6
@@ -103,9 +103,10 @@ def _fork(listener, root, package):
     "Take one request and answer it in a child"
     conn, _ = listener.accept()
     with conn:
-        message, fds, _, _ = socket.recv_fds(conn, 1 << 20, 3)
-        if not message: return
-        task = json.loads(message)
+        message, fds, _, _ = socket.recv_fds(conn, 1 << 16, 3)
+        while message and not message.endswith(b"\n"): message += conn.recv(1 << 16) or b"\n"
+        try: task = json.loads(message)
+        except ValueError: return # whoever asked is gone
         preload(sorted(libraries(Path(root)/package, task["stage"])))
         if os.fork() == 0:
             try: _child(conn, fds, task, root, package)
@@ -121,16 +122,18 @@ def _child(conn, fds, task, root, package):
     os.environ.clear(); os.environ.update(task["env"]); os.umask(task["umask"])
     threading.Thread(target=_obey, args=(conn,), daemon=True).start()
     for name in [m for m in sys.modules if m.split(".")[0] == package]: del sys.modules[name] # this checkout's, as they are now
-    code = importlib.import_module(f"{package}.run").run_stage(Path(root), task["stage"], task["engine"])
-    sys.stdout.flush(); sys.stderr.flush()
-    conn.sendall(f"{code}\n".encode()); os._exit(code)
+    try: code = importlib.import_module(f"{package}.run").run_stage(Path(root), task["stage"], task["engine"])
+    except BaseException: traceback.print_exc(); code = 1
+    atexit._run_exitfuncs(); sys.stdout.flush(); sys.stderr.flush()
+    conn.sendall(f"{code}\n".encode())
+    signal.signal(signal.SIGTERM, signal.SIG_IGN); os.killpg(os.getpgrp(), signal.SIGTERM) # what the stage left running ends with it
+    os._exit(code)
 
 # %% ../nbs/94_warm.ipynb #cell-17
 def _obey(conn):
     "Interrupt or end this process group when the command in front says so, or is gone"
     while conn.recv(1) == b"I": os.kill(os.getpid(), signal.SIGINT)
-    os.killpg(os.getpgrp(), signal.SIGTERM)
-    time.sleep(2); os.killpg(os.getpgrp(), signal.SIGKILL)
+    os.killpg(os.getpgrp(), signal.SIGKILL) # outputs are moved into place at the end, so nothing half-written is left
 
 # %% ../nbs/94_warm.ipynb #cell-19
 def connect(
@@ -171,7 +174,9 @@ def ask(
         except OSError: pass
     umask = os.umask(0); os.umask(umask)
     task = {"stage":verb, "engine":engine, "env":dict(os.environ), "umask":umask}
-    socket.send_fds(conn, [json.dumps(task).encode()], [0, 1, 2])
+    message = json.dumps(task).encode() + b"\n"
+    sent = socket.send_fds(conn, [message], [0, 1, 2])
+    conn.sendall(message[sent:])
     signal.signal(signal.SIGINT, lambda *a: pass_on(b"I")); signal.signal(signal.SIGTERM, lambda *a: pass_on(b"T"))
     end = watch(owner[0])
     while True:

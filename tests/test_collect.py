@@ -408,3 +408,13 @@ def test_real_files(name):
     typed, contract, _ = collect(DATASETS, dict(target=target), source=name)
     assert contract.task == task and {c.name:c.role for c in contract.columns if c.role not in ("feature", "target")} == roles
     if "TotalCharges" in typed: assert contract.column("TotalCharges").type == "number" and typed.TotalCharges.isna().sum() == 11
+
+
+def test_a_rare_class_does_not_switch_the_search_for_leaks_off():
+    from mlcycle.collect import find_leaks
+    from mlcycle.contract import coerce, propose
+    rng = np.random.default_rng(0)
+    t = pd.DataFrame({"kind":["a", "b", "c"]*100, "size":rng.normal(size=300)}).assign(code=lambda t: t.kind.map({"a":1., "b":2., "c":3.}) + rng.normal(0, 0.01, 300))
+    t.loc[:2, "kind"] = "d"
+    c = propose(t, "t", "kind")
+    assert list(find_leaks(coerce(t, c), c)) == ["code"]

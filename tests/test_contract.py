@@ -218,3 +218,14 @@ def test_narrow():
     ({"name":"t", "task":"binary", "positive":"a", "classes":["a", "b"], "columns":[{"name":"y", "type":"category", "role":"target"}]}, ["the second being `positive`"])])
 def test_edited_contracts(values, words):
     refusal(["t.yaml", *words], read_contract, values, "t.yaml")
+
+
+@pytest.mark.parametrize("values,positive", [(["nein", "ja", "ja"], "ja"), (["oui", "non", "oui"], "oui"), ([1, 2, 1], "2"), ([0, 1, 1], "1"), ([-1, 1, 1], "1")])
+def test_which_class_is_looked_for(values, positive):
+    from mlcycle.contract import find_classes
+    assert find_classes(pd.Series(values), "binary")[1] == positive
+
+
+def test_a_table_without_a_header_is_suspected():
+    t = pd.DataFrame({"58":[1, 2, 3], "CH":["a", "b", "c"], "yes":["no", "yes", "no"]})
+    with pytest.raises(ProjectError, match="no header"): propose(t, "t", "left")

@@ -31,6 +31,24 @@ def test_one_function_reruns_exactly_the_stages_that_reach_it(toy):
     assert toy.repro() == ["export", "beta"]
 
 
+def test_what_is_registered_at_import_counts(toy):
+    "A function that nobody names, put into a table by its decorator"
+    toy.edit_notebook("nbs/02_sums.ipynb", "def one(): return 1", "TABLE = {}\ndef register(f): TABLE[f.__name__] = f; return f\n@register\ndef first(): return 1\ndef one(): return TABLE['first']()")
+    toy.repro()
+    toy.edit_notebook("nbs/02_sums.ipynb", "def first(): return 1", "def first(): return 4")
+    assert toy.repro() == ["export", "alpha"] and toy.json("data/alpha/out.json") == {"value": 9}
+
+
+def test_a_star_import_is_refused(toy):
+    toy.edit_notebook("nbs/21_alpha.ipynb", "sums import add", "sums import *")
+    assert "one by one" in toy.sh("dvc", "repro", code=255)
+
+
+def test_an_error_that_parsing_does_not_find_is_named_too(toy):
+    toy.edit_notebook("nbs/21_alpha.ipynb", "def mine(x): return x", "def mine(x, x): return x")
+    assert "21_alpha.ipynb, cell 6" in toy.sh("dvc", "repro", code=255)
+
+
 def test_a_stage_cell_reruns_its_stage(toy):
     toy.edit_notebook("nbs/22_beta.ipynb", "x['value'] * p.step", "x['value'] * p.step + 100")
     assert toy.repro() == ["export", "beta"]

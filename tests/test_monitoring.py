@@ -161,3 +161,35 @@ def test_rule_end_to_end(shift, verdict):
     decision = judge(report, Rule(periods=4, tolerance=0, drift=0.9))
     assert decision["verdict"] == verdict
     assert decision["rule"] and all(any(ch.isdigit() for ch in r) for r in decision["reasons"])
+
+
+def test_a_column_that_was_mostly_zero_or_quite_missing_can_drift():
+    from mlcycle.package import profile_column
+    rng = np.random.default_rng(0)
+    spent = np.where(rng.random(2000) < 0.04, rng.gamma(2, 50, 2000), 0.)
+    then = {"spent": profile_column(spent, "number", 10), "new": profile_column(np.full(2000, np.nan), "number", 10)}
+    assert len(then["spent"]["counts"]) > 1 and sum(then["spent"]["counts"]) == 2000
+    found = flag(compare({"spent": np.where(rng.random(500) < 0.5, 40., 0.), "new": rng.normal(size=500)}, then, 2000), 0.05, 0.1)
+    assert found.drifted.tolist() == [True, True]
+    calm = flag(compare({"spent": rng.permutation(spent)[:500], "new": np.full(500, np.nan)}, then, 2000), 0.05, 0.1)
+    assert calm.drifted.tolist() == [False, False]
+
+
+def test_a_handful_of_positives_gives_no_metric():
+    log, labels = production()
+    first = labels.index[labels.left == "yes"][:3]
+    few = labels.assign(left=labels.left.where(labels.left.isna() | labels.index.isin(first), "no"))
+    assert monitor(log, few, CONTRACT, reference(), None, "month", SETTINGS)["periods"][0]["metric"]["value"] is None
+
+
+def test_small_periods_are_judged_together():
+    log, labels = production(n=40)
+    report = monitor(log, labels, CONTRACT, reference(), None, "month", SETTINGS)
+    assert all(e["metric"]["value"] is None for e in report["periods"]) and report["overall"]["value"] is not None
+    decision = judge(report, Rule(periods=2, tolerance=0, drift=1.0))
+    assert decision["evidence"]["realised"]["labelled"] == 100 and "all labels are judged together" in decision["reasons"][-1]
+
+
+def test_f1_is_compared_with_calling_everybody():
+    from mlcycle.monitor import best_constant
+    assert best_constant(np.array([0, 0, 0, 1]), CONTRACT, "f1") == 0.4

@@ -75,6 +75,20 @@ def test_git_ignores_what_dvc_keeps_and_tracks_the_small_results(repo):
     for left in ["data/raw/a.csv", "data/runs/22_train.ipynb"]: assert git("check-ignore", "-q", left).returncode == 0
 
 
+def test_raw_data_under_dvc_is_pushed_and_pulled(repo, tmp_path_factory):
+    folder, git = repo
+    for f in [".dvcignore", ".dvc"]: (shutil.copytree if (ROOT/f).is_dir() else shutil.copy)(ROOT/f, folder/f, **({"ignore": shutil.ignore_patterns("cache", "tmp")} if (ROOT/f).is_dir() else {}))
+    def dvc(*words, at=folder): return subprocess.run([sys.executable, "-m", "dvc", *map(str, words)], cwd=at, check=True, capture_output=True)
+    there = tmp_path_factory.mktemp("there")
+    (folder/"data"/"raw").mkdir(parents=True); (folder/"data"/"raw"/"c.csv").write_text("a\n1\n")
+    dvc("remote", "add", "-d", "r", there/"remote"); dvc("add", "data/raw/c.csv"); dvc("push")
+    git("add", "-A", check=True); git("-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "raw", check=True)
+    assert "data/raw/c.csv" not in git("ls-files").stdout.split()
+    subprocess.run(["git", "clone", "-q", folder, there/"clone"], check=True)
+    dvc("pull", at=there/"clone")
+    assert (there/"clone"/"data"/"raw"/"c.csv").read_text() == "a\n1\n"
+
+
 NOTEBOOK = {"cells": [
     {"cell_type": "markdown", "id": "a", "metadata": {"collapsed": True}, "source": "# Größe\n\nText"},
     {"cell_type": "code", "id": "b", "metadata": {"tags": ["parameters"], "execution": {"start": 1}}, "source": ["x = 1\n", "x"], "execution_count": 7, "outputs": [{"output_type": "stream", "name": "stdout", "text": ["SECRET"]}]},

@@ -185,5 +185,26 @@ def test_report_is_json_and_tables_survive_parquet(tmp_path):
     for n, t in tables.items():
         t.to_parquet(tmp_path/f"{n}.parquet", index=False)
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path/f"{n}.parquet"), t)
-    assert list(tables["train"]) == [*c.names, "_row"] and list(tables["production"]) == [*c.names, "_row", "_period", "_label_period"]
+    assert list(tables["train"]) == [*c.names, "_row", "_known"] and list(tables["production"]) == [*c.names, "_row", "_period", "_label_period"]
     assert read_contract(tidy(c)) == c
+
+
+def test_rows_that_agree_may_be_different_cases():
+    t = pd.DataFrame({"sex":["f", "m"]*600, "grade":[1, 2, 3]*400, "left":["no", "yes", "no", "no"]*300})
+    with pytest.raises(ProjectError, match="prepare.copies: keep"): prepare(t)
+    p, c = Params(**BASE, copies="keep"), propose(t, "t", "left")
+    rows, audit = clean(coerce(t, c), c, p.infinite, p.copies)
+    assert len(rows) == 1200 and rows["_row"].is_unique and lines(audit, "exact copy") == []
+    assert sum(split_rows(rows, c, p)[1]["rows"].values()) == 1200
+    assert len(clean(coerce(t, c), c, p.infinite, "drop")[0]) == 9
+
+
+def test_a_label_that_comes_after_the_last_row_belongs_to_no_period_of_the_rows():
+    t = table().assign(when=np.arange(900))
+    rows = prepare(t, {"when":"time"}, label_delay=10.0)[0]["production"]
+    assert (rows["_label_period"][rows.when > 889] == "p07").all() and (rows["_label_period"][rows.when <= 889] < "p07").all()
+
+
+def test_a_class_that_comes_late_says_what_can_be_done():
+    t = table().assign(left=lambda t: np.where(t.when > "2025-01-01", "maybe", t.left))
+    with pytest.raises(ProjectError, match="put it together with another"): prepare(t)
