@@ -7,10 +7,8 @@ __all__ = ['SHELLS', 'BASE', 'find_owner', 'alive', 'watch', 'libraries', 'prelo
            'stage']
 
 # %% ../nbs/94_warm.ipynb #cell-2
-import ast, atexit, importlib, json, os, select, signal, socket, subprocess, sys, threading, time, traceback
+import ast, atexit, gc, importlib, json, os, select, signal, socket, subprocess, sys, threading, time, traceback
 from pathlib import Path
-
-from .run import next_steps, run_stage
 
 # %% ../nbs/94_warm.ipynb #cell-4
 SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"}
@@ -108,6 +106,7 @@ def _fork(listener, root, package):
         try: task = json.loads(message)
         except ValueError: return # whoever asked is gone
         preload(sorted(libraries(Path(root)/package, task["stage"])))
+        gc.freeze() # so that no child looks through what all share
         if os.fork() == 0:
             try: _child(conn, fds, task, root, package)
             finally: os._exit(1)
@@ -185,6 +184,7 @@ def ask(
             continue
         answer = conn.recv(16)
         if answer: return int(answer)
+        from mlcycle.run import next_steps
         print(f"\nThe process of stage `{verb}` was ended from outside: by a signal, or because memory ran out.\n{next_steps(verb)}\n", file=sys.stderr)
         return 143
 
@@ -199,5 +199,7 @@ def stage(
     os.chdir(root); (root/"data"/"runs").mkdir(parents=True, exist_ok=True)
     owner = find_owner() if engine == "warm" and hasattr(os, "fork") and hasattr(socket, "send_fds") else None
     conn = connect(root, package, owner) if owner else None
-    if conn is None: return run_stage(root, verb, engine)
+    if conn is None:
+        from mlcycle.run import run_stage
+        return run_stage(root, verb, engine)
     with conn: return ask(conn, verb, engine, owner)
