@@ -119,7 +119,8 @@ def _inline_figures(shell):
     try: shell.enable_matplotlib("inline")
     except ImportError: return # no matplotlib, no figures
     import matplotlib.pyplot as plt
-    plt.uninstall_repl_displayhook() # it would draw each figure once more, for a window that is not there
+    with contextlib.suppress(ValueError): # already gone, if this process ran a notebook before
+        plt.uninstall_repl_displayhook() # it would draw each figure once more, for a window that is not there
     vars(backend_inline.configure_inline_support).pop("current_backend", None) # it remembers the shell before
 
 # %% ../nbs/91_run.ipynb #cell-15
