@@ -8,7 +8,7 @@ __all__ = ['VERDICTS', 'RECORD', 'WarmEngine', 'first_line', 'notebooks', 'stage
            'next_steps', 'count_rows', 'chain', 'record', 'Progress', 'run_stage', 'check_inputs']
 
 # %% ../nbs/91_run.ipynb #cell-2
-import contextlib, csv, importlib, io, json, os, re, resource, sys, tempfile, time, traceback
+import contextlib, csv, importlib, io, json, os, re, resource, subprocess, sys, tempfile, time, traceback
 from pathlib import Path
 
 from .core import Busy, ProjectError, Stage, check_section, find_root, load_params, nearest, read_file, write_file
@@ -385,6 +385,11 @@ def _clean_desk(root:Path, verb:str, status:str)->None:
     try: Stage(verb, root).give_up()
     except Busy: pass
 
+def _revision(root:Path)->str|None:
+    "Read the git revision that is checked out"
+    try: return subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip() or None
+    except OSError: return None
+
 def _finish(root, verb, engine, began, start, status, copy):
     "Record what the stage took"
     end, io = _cost(), chain(root).get(verb, {"deps":[], "outs":[]})
@@ -392,4 +397,4 @@ def _finish(root, verb, engine, began, start, status, copy):
         peak_mib=round(end["peak"]/2**20), rows_in=count_rows(root, io["deps"]), rows_out=count_rows(root, io["outs"]) if status == "done" else None)
     record(root, row)
     prints = root/"data"/"export"/f"{verb}.json"
-    if copy and copy.exists(): _stamp(copy, row | {"fingerprint":read_file(prints) if prints.exists() else {}})
+    if copy and copy.exists(): _stamp(copy, row | {"revision":_revision(root), "fingerprint":read_file(prints) if prints.exists() else {}})

@@ -92,6 +92,7 @@ def test_what_a_run_took_is_recorded(toy):
     assert head == "stage,started,status,engine,wall_s,cpu_s,peak_mib,rows_in,rows_out" and rows[-1].startswith("first,")
     run = toy.json("data/runs/11_first.ipynb")["metadata"]["run"]
     assert run["status"] == "done" and run["wall_s"] > 0 and run["peak_mib"] > 10
+    assert run["revision"] == toy.sh("git", "rev-parse", "HEAD").strip()
     assert "runs.csv" not in toy.sh("git", "status", "--short", "--untracked-files=all")
 
 
