@@ -105,7 +105,7 @@ def decide_go(
     constant, rule = (compare(results, best, other, metric, ratio, strict) for other in ["constant", "rule"])
     go = constant["low"] > gain and rule["low"] > gain
     reasons = [_say(f"The {best} model", "the best constant answer", constant, gain), _say(f"The {best} model", "the best single rule", rule, gain)]
-    if not go: reasons.append("Use the rule." if compare(results, "rule", "constant", metric, ratio, level)["low"] > gain else "Nothing that was tried tells rows apart. Look for other data, or for another question.")
+    if not go: reasons.append("Use the rule." if compare(results, "rule", "constant", metric, ratio, level)["low"] > gain else "Nothing that was tried tells rows apart. Look for other data, or for another question." if constant["low"] <= gain else "No rule surely beats a constant, and no model surely beats the rule: more rows would tell.")
     return {"version":1, "verdict":"go" if go else "no-go", "reasons":reasons + _reach(base[best], metric, minimum), "metric":metric.name,
         "best":best, "baselines":{w: {"metric":v["value"], "low":v["low"], "high":v["high"]} for w, v in base.items()},
         "difference":constant, "difference_to_rule":rule}

@@ -66,6 +66,7 @@ def _check(root, args):
     from mlcycle.inspect import print_check
     return print_check(root)
 
+# %% ../nbs/99_cli.ipynb #cell-9
 def _summary(root, args):
     from mlcycle.repro import print_summary
     print_summary(root, {}); return 0
@@ -86,7 +87,7 @@ def _show(root, args):
     for p in show(root, args.stages): print(p)
     return 0
 
-# %% ../nbs/99_cli.ipynb #cell-9
+# %% ../nbs/99_cli.ipynb #cell-10
 def parser()->argparse.ArgumentParser: # What the command understands
     "Describe the command, so that `--help` teaches"
     name = package()
@@ -116,7 +117,7 @@ def parser()->argparse.ArgumentParser: # What the command understands
     p.add_argument("stages", nargs="*", metavar="STAGE", help="only these (default: all)")
     return top
 
-# %% ../nbs/99_cli.ipynb #cell-10
+# %% ../nbs/99_cli.ipynb #cell-11
 def main(
     argv:list[str]|None=None, # The command's words; `sys.argv` if not given
 )->int: # Exit code

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SEALED', 'ProjectError', 'find_root', 'Section', 'nearest', 'check_section', 'read_yaml', 'load_params',
-           'read_params', 'tidy', 'write_file', 'read_file', 'Busy', 'Stage']
+           'read_params', 'tidy', 'write_file', 'read_file', 'Busy', 'Desk', 'Stage']
 
 # %% ../nbs/00_core.ipynb #cell-2
 import difflib, fcntl, json, math, os, shutil
@@ -178,8 +178,8 @@ def _take_lock(
 SEALED = {"data/prepare/test.parquet":"evaluate"} # rows that only one stage may open
 
 # %% ../nbs/00_core.ipynb #cell-31
-class Stage:
-    "One stage at work: what it reads, what it writes, whole or not at all"
+class Desk:
+    "Where a stage works: its lock, what it may open, and where its outputs lie until they are whole"
     def __init__(self,
         verb:str, # The stage's name, as in `dvc.yaml`
         root:Path|None=None, # The project; found if not given
@@ -212,6 +212,9 @@ class Stage:
         part.parent.mkdir(parents=True, exist_ok=True)
         return part
 
+# %% ../nbs/00_core.ipynb #cell-32
+class Stage(Desk):
+    "One stage at work: what it reads, what it writes, whole or not at all"
     def read(self, path:str): # See `input`
         "Read an input; the ending says how"
         return read_file(self.input(path))
