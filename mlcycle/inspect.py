@@ -226,9 +226,11 @@ def check_params(
 def check_contract(
     root:Path, # The project
 )->list[str]: # Complaints
-    "The collected table keeps the contract as it is now"
-    path, table = root/"data"/"contracts"/f"{load_params(root).get('collect', {}).get('name')}.yaml", root/"data"/"collect"/"table.parquet"
+    "The data last collected, and the table made of them, keep the contract as it is now"
+    name, table = load_params(root).get("collect", {}).get("name"), root/"data"/"collect"/"table.parquet"
+    path, broken = root/"data"/"contracts"/f"{name}.yaml", root/"data"/"runs"/"contract"/f"{name}.broken.json"
     if not path.exists(): return []
+    if broken.exists() and broken.stat().st_mtime > path.stat().st_mtime: return [f"The data last collected break data/contracts/{path.name}: see `{package_name(root)} contract diff`"]
     contract = project_module(root, "contract")
     try:
         promise = contract.read_contract(read_file(path), f"data/contracts/{path.name}")

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'roc_auc', 'average_precision', 'log_loss', 'brier', 'accuracy', 'balanced_accuracy', 'f1', 'f1_macro',
-           'rmse', 'mae', 'r2', 'Metric', 'main_metric', 'better', 'decide', 'score', 'resample', 'intervals', 'cost',
-           'value', 'constant', 'find_edges', 'flat_metrics', 'full_metrics']
+           'rmse', 'mae', 'r2', 'Metric', 'main_metric', 'better', 'decide', 'score', 'resample', 'intervals',
+           'mean_interval', 'cost_each', 'cost', 'break_even', 'most_likely', 'act', 'do_nothing', 'todays_way',
+           'constant', 'find_edges', 'flat_metrics', 'full_metrics']
 
 # %% ../nbs/02_metrics.ipynb #cell-2
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ def _ratio(a, b):
 
 # %% ../nbs/02_metrics.ipynb #cell-8
 def roc_auc(y, p, d, w):
-    "Chance that a positive row has a higher score than a negative one (area under the ROC curve)"
+    "Chance that a positive case has a higher score than a negative one (area under the ROC curve)"
     tp, fp = _ranked(y, p[:, 1], w)
     tp0 = np.concatenate([np.zeros((len(w), 1)), tp[:, :-1]], axis=1)
     area = (np.diff(fp, axis=1, prepend=0)*(tp + tp0)/2).sum(1)
@@ -47,7 +48,7 @@ def average_precision(y, p, d, w):
     precision = tp/np.maximum(tp + fp, 1e-300)
     return _ratio((np.diff(tp, axis=1, prepend=0)*precision).sum(1), tp[:, -1])
 
-# %% ../nbs/02_metrics.ipynb #cell-13
+# %% ../nbs/02_metrics.ipynb #cell-12
 def _mean(
     x:np.ndarray, # One number a row
     w:np.ndarray, # Weights, [resamples, rows]
@@ -55,18 +56,17 @@ def _mean(
     "Average rows under each line of weights"
     return _ratio(w @ x, w.sum(1))
 
-# %% ../nbs/02_metrics.ipynb #cell-14
+# %% ../nbs/02_metrics.ipynb #cell-13
 def log_loss(y, p, d, w):
     "Surprise at the truth, in nats; confident and wrong is expensive"
     eps = np.finfo(float).eps
     return _mean(-np.log(np.clip(p[np.arange(len(y)), y], eps, 1 - eps)), w)
 
-# %% ../nbs/02_metrics.ipynb #cell-15
 def brier(y, p, d, w):
     "Squared distance between the probability of class 1 and what happened, 0 to 1"
     return _mean((p[:, 1] - y)**2, w)
 
-# %% ../nbs/02_metrics.ipynb #cell-18
+# %% ../nbs/02_metrics.ipynb #cell-16
 def _counts(
     y:np.ndarray, # Truth, 0 to k-1
     d:np.ndarray, # Decision, 0 to k-1
@@ -77,46 +77,42 @@ def _counts(
     so, called = np.eye(k)[y], np.eye(k)[d]
     return w @ (so*called), w @ called, w @ so
 
-# %% ../nbs/02_metrics.ipynb #cell-19
+# %% ../nbs/02_metrics.ipynb #cell-17
 def accuracy(y, p, d, w):
     "Share of decisions that are right"
     return _mean((y == d).astype(float), w)
 
-# %% ../nbs/02_metrics.ipynb #cell-20
 def balanced_accuracy(y, p, d, w):
     "Share of each class that is found, averaged over the classes"
     right, called, so = _counts(y, d, w, p.shape[1])
     return _ratio(right, so)[:, np.bincount(y, minlength=p.shape[1]) > 0].mean(1)
 
-# %% ../nbs/02_metrics.ipynb #cell-21
+# %% ../nbs/02_metrics.ipynb #cell-18
 def f1(y, p, d, w):
     "Harmonic mean of precision and recall of class 1"
     right, called, so = _counts(y, d, w, 2)
     return 2*right[:, 1]/np.maximum(called[:, 1] + so[:, 1], 1e-300)
 
-# %% ../nbs/02_metrics.ipynb #cell-22
 def f1_macro(y, p, d, w):
     "F1 of each class, averaged over the classes that occur"
     right, called, so = _counts(y, d, w, p.shape[1])
     return _ratio(2*right, called + so)[:, np.bincount(np.append(y, d), minlength=p.shape[1]) > 0].mean(1)
 
-# %% ../nbs/02_metrics.ipynb #cell-25
+# %% ../nbs/02_metrics.ipynb #cell-21
 def rmse(y, p, d, w):
     "Root of the mean squared error, in the target's unit; big errors weigh most"
     return np.sqrt(_mean((y - p)**2, w))
 
-# %% ../nbs/02_metrics.ipynb #cell-26
 def mae(y, p, d, w):
     "Mean size of the error, in the target's unit"
     return _mean(np.abs(y - p), w)
 
-# %% ../nbs/02_metrics.ipynb #cell-27
 def r2(y, p, d, w):
     "Share of the target's variance that is explained; 0 is as good as the mean, below is worse"
     c = y - y.mean()
     return 1 - _ratio(_mean((y - p)**2, w), _mean(c**2, w) - _mean(c, w)**2)
 
-# %% ../nbs/02_metrics.ipynb #cell-30
+# %% ../nbs/02_metrics.ipynb #cell-24
 @dataclass(frozen=True)
 class Metric:
     "One metric: how to compute it and which way is better"
@@ -125,7 +121,6 @@ class Metric:
     compute:Callable # (y, p, d, w) -> one value for each line of w
     span:tuple=(0., 1.) # Smallest and largest value that it can have
 
-# %% ../nbs/02_metrics.ipynb #cell-31
 _OPEN = (0., float("inf"))
 METRICS = {
     "binary": [Metric("roc_auc", True, roc_auc), Metric("average_precision", True, average_precision),
@@ -136,7 +131,7 @@ METRICS = {
     "regression": [Metric("rmse", False, rmse, _OPEN), Metric("mae", False, mae, _OPEN), Metric("r2", True, r2, (float("-inf"), 1.))],
 }
 
-# %% ../nbs/02_metrics.ipynb #cell-32
+# %% ../nbs/02_metrics.ipynb #cell-25
 def main_metric(
     task:str, # binary, multiclass or regression
     name:str|None=None, # What the charter asks for; None: the task's own
@@ -147,7 +142,7 @@ def main_metric(
     if name in table: return table[name]
     raise ProjectError(f"`frame.metric` is `{name}`, which is no metric of a {task} task{nearest(name, table) or '.'} Allowed: {', '.join(table)}, or null for {METRICS[task][0].name}.")
 
-# %% ../nbs/02_metrics.ipynb #cell-34
+# %% ../nbs/02_metrics.ipynb #cell-27
 def better(
     a:float, # One value
     b:float, # Another
@@ -156,7 +151,7 @@ def better(
     "Compare two values, whichever way is up"
     return a > b if metric.higher else a < b
 
-# %% ../nbs/02_metrics.ipynb #cell-37
+# %% ../nbs/02_metrics.ipynb #cell-30
 def decide(
     p:np.ndarray, # Probabilities [rows, classes], or predicted values [rows]
     threshold:float|None=None, # Probability of class 1 from which it is called; two classes only
@@ -165,7 +160,7 @@ def decide(
     if p.ndim == 1: return p
     return p.argmax(1) if threshold is None else (p[:, 1] >= threshold).astype(int)
 
-# %% ../nbs/02_metrics.ipynb #cell-39
+# %% ../nbs/02_metrics.ipynb #cell-32
 def score(
     y:np.ndarray, # Truth
     p:np.ndarray, # Predictions
@@ -176,7 +171,7 @@ def score(
     one, d = np.ones((1, len(y))), decide(p, threshold)
     return {m.name: float(m.compute(y, p, d, one)[0]) for m in METRICS[task]}
 
-# %% ../nbs/02_metrics.ipynb #cell-44
+# %% ../nbs/02_metrics.ipynb #cell-35
 def resample(
     n:int, # Number of rows
     times:int, # Number of resamples
@@ -193,7 +188,7 @@ def resample(
         drawn = rng.integers(0, m, (c, m)) + m*np.arange(c)[:, None]
         yield np.bincount(drawn.ravel(), minlength=c*m).reshape(c, m)[:, of].astype(float)
 
-# %% ../nbs/02_metrics.ipynb #cell-46
+# %% ../nbs/02_metrics.ipynb #cell-37
 def intervals(
     y:np.ndarray, # Truth
     p:np.ndarray, # Predictions
@@ -214,7 +209,6 @@ def intervals(
         low, high = _quantiles(np.concatenate(drawn, axis=1), tails)
     return {m.name: {"value":point[m.name], "low":low[i], "high":high[i]} for i, m in enumerate(ask)}
 
-# %% ../nbs/02_metrics.ipynb #cell-47
 def _quantiles(
     x:np.ndarray, # [metrics, resamples], `nan` where a resample could not be computed
     tails:list, # Two shares, 0 to 1
@@ -223,28 +217,112 @@ def _quantiles(
     good = [r[np.isfinite(r)] for r in x]
     return [[float(np.quantile(r, t)) if len(r) else float("nan") for r in good] for t in tails]
 
-# %% ../nbs/02_metrics.ipynb #cell-54
-def cost(
-    y:np.ndarray, # Truth, 0 or 1
-    d:np.ndarray, # Decision, 0 or 1
-    costs:dict, # true_positive, false_positive, true_negative, false_negative: money a case
-)->float: # Money a case; negative earns
-    "Average what the decisions cost"
+# %% ../nbs/02_metrics.ipynb #cell-40
+def mean_interval(
+    x:np.ndarray, # One number a row, [rows]; or several, [rows, columns]
+    groups:np.ndarray|None=None, # Rows to draw together
+    resamples:int=1000, # At least 100 for an interval that means something
+    seed:int=0, # Same seed, same interval
+    level:float=0.95, # Share of resamples inside the interval
+)->dict|list: # value, low, high; or one such dict for each column
+    "Average, with its bootstrap interval"
+    each = x.reshape(len(x), -1)
+    means = np.concatenate([w @ each/w.sum(1, keepdims=True) for w in resample(len(x), resamples, seed, groups)])
+    ends = np.quantile(means, [(1 - level)/2, (1 + level)/2], axis=0)
+    out = [{"value":float(v), "low":float(a), "high":float(b)} for v, a, b in zip(each.mean(0), *ends)]
+    return out if x.ndim == 2 else out[0]
+
+# %% ../nbs/02_metrics.ipynb #cell-47
+def cost_each(
+    y:np.ndarray, # Truth: class as a number, or value
+    prediction:np.ndarray, # Two classes: 0 or 1, what is decided; more: class as a number; amounts: value
+    task:str, # binary, multiclass or regression
+    costs:dict, # binary: true_positive, false_positive, true_negative, false_negative; multiclass: right, wrong; regression: over, under
+)->np.ndarray: # Money, one a case; negative earns
+    "Say what each case costs"
+    if task == "regression": return costs["over"]*np.maximum(prediction - y, 0) + costs["under"]*np.maximum(y - prediction, 0)
+    if task == "multiclass": return np.where(prediction == y, costs["right"], costs["wrong"]).astype(float)
     yes = np.where(y == 1, costs["true_positive"], costs["false_positive"])
     no = np.where(y == 1, costs["false_negative"], costs["true_negative"])
-    return float(np.where(d == 1, yes, no).mean())
+    return np.where(prediction == 1, yes, no).astype(float)
 
-# %% ../nbs/02_metrics.ipynb #cell-55
-def value(
-    y:np.ndarray, # Truth, 0 or 1
-    d:np.ndarray, # Decision, 0 or 1
-    costs:dict, # See `cost`
-)->dict: # Money a case: with the model, calling all, calling none, and what the model gains over the better of the two
-    "Say what decisions are worth against calling all or none"
-    model, every, none = (cost(y, x, costs) for x in (d, np.ones_like(d), np.zeros_like(d)))
-    return {"model":model, "all":every, "none":none, "gain":min(every, none) - model}
+def cost(
+    y:np.ndarray, # Truth
+    prediction:np.ndarray, # See `cost_each`
+    task:str, # binary, multiclass or regression
+    costs:dict, # See `cost_each`
+)->float: # Money a case; negative earns
+    "Average what the cases cost"
+    return float(cost_each(y, prediction, task, costs).mean())
 
-# %% ../nbs/02_metrics.ipynb #cell-58
+# %% ../nbs/02_metrics.ipynb #cell-50
+def break_even(
+    costs:dict, # true_positive, false_positive, true_negative, false_negative: money a case
+)->float: # 0 (always) to 1, or infinite if it never pays
+    "Find the probability above which acting costs less than leaving alone"
+    saved, wasted = costs["false_negative"] - costs["true_positive"], costs["false_positive"] - costs["true_negative"]
+    if saved + wasted <= 0: return 0. if wasted < 0 else float("inf")
+    return float(max(wasted/(saved + wasted), 0.)) if saved > 0 else float("inf")
+
+# %% ../nbs/02_metrics.ipynb #cell-51
+def most_likely(
+    p:np.ndarray, # Probability of class 1
+    wanted:np.ndarray, # True where we would act
+    capacity:float|None=None, # Largest share of the cases that can be acted on; None: all
+)->np.ndarray: # 0 or 1
+    "Act on the wanted ones, or on the likeliest among them if they are too many; of equals on the first"
+    order = np.argsort(-np.asarray(p), kind="stable")
+    chosen = order[np.asarray(wanted, dtype=bool)[order]][:None if capacity is None else int(capacity*len(p) + 1e-9)]
+    return np.isin(np.arange(len(p)), chosen).astype(int)
+
+def act(
+    p:np.ndarray, # Probability of class 1
+    costs:dict, # true_positive, false_positive, true_negative, false_negative: money a case
+    capacity:float|None=None, # Largest share of the cases that can be acted on; None: all
+)->np.ndarray: # 0 or 1
+    "Decide on whom to act so that it costs least, if the probabilities are true"
+    p = np.asarray(p)
+    pays = p*(costs["true_positive"] - costs["false_negative"]) + (1 - p)*(costs["false_positive"] - costs["true_negative"]) < 0
+    return most_likely(p, pays, capacity)
+
+# %% ../nbs/02_metrics.ipynb #cell-54
+def do_nothing(
+    known:np.ndarray, # Truth of rows that may be known
+    n:int, # How many rows to answer for
+    task:str, # binary, multiclass or regression
+    costs:dict, # See `cost_each`
+)->np.ndarray: # See `cost_each`, the same for every row
+    "Give the answer that looks at nothing and does nothing"
+    if task == "binary": return np.zeros(n, dtype=int)
+    if task == "multiclass": return np.full(n, np.bincount(known).argmax())
+    share = costs["under"]/max(costs["over"] + costs["under"], 1e-300)
+    return np.full(n, np.quantile(known, min(share, 1.)))
+
+# %% ../nbs/02_metrics.ipynb #cell-56
+def todays_way(
+    table, # Rows, with the column that today's way looks at
+    today:dict, # column, and for two classes one of at_least, at_most, is_in: see `frame.today`
+    task:str, # binary or regression
+)->np.ndarray: # Two classes: 0 or 1; amounts: value, `nan` where it is missing
+    "Answer as is done today"
+    name, ask = today["column"], {k:today.get(k) for k in ("at_least", "at_most", "is_in") if today.get(k) is not None}
+    if task == "multiclass": raise ProjectError("`frame.today` can say what is done today for two classes and for amounts, not for more classes. Set it to null.")
+    if name not in table: raise ProjectError(f"`frame.today.column` is `{name}`, which the table does not have{nearest(name, list(table))} It has: {', '.join(map(str, table))}.")
+    if (task == "regression") == bool(ask): raise ProjectError(_ASKED[task].format(", ".join(ask) or "nothing"))
+    if task == "regression": return _numbers(table[name], name)
+    if "is_in" in ask: return table[name].isin([*ask["is_in"], *map(str, ask["is_in"])]).to_numpy().astype(int)
+    values = _numbers(table[name], name)
+    return (values >= ask["at_least"] if "at_least" in ask else values <= ask["at_most"]).astype(int)
+
+_ASKED = {"binary":"`frame.today` says `column` and {}; for two classes it takes one of at_least, at_most and is_in as well, to say who is acted on.",
+          "regression":"`frame.today` says `column` and {}; for amounts it takes the column alone, which holds what is forecast today."}
+
+def _numbers(values, name:str)->np.ndarray: # float64, missing `nan`
+    "Take a column as numbers"
+    try: return values.to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError): raise ProjectError(f"`frame.today.column` is `{name}`, which holds {values.dtype}, no numbers. Use `is_in` with some of its values.") from None
+
+# %% ../nbs/02_metrics.ipynb #cell-59
 def constant(
     known:np.ndarray, # Truth of rows that may be known
     n:int, # How many rows to answer for
@@ -255,7 +333,7 @@ def constant(
     if k is None: return np.full(n, np.median(known) if metric == "mae" else known.mean())
     return np.tile(np.eye(k)[1] if metric == "f1" else np.bincount(known, minlength=k)/len(known), (n, 1))
 
-# %% ../nbs/02_metrics.ipynb #cell-61
+# %% ../nbs/02_metrics.ipynb #cell-62
 def find_edges(
     values:np.ndarray, # float64, finite
     bins:int, # How many; one or two more around a value that many rows share
@@ -269,7 +347,7 @@ def find_edges(
     own = np.append(distinct, after)[np.unique([*often, *(often + 1)]).astype(int)]
     return np.unique(np.concatenate([np.quantile(values, np.linspace(0, 1, bins + 1), method="higher"), own]))
 
-# %% ../nbs/02_metrics.ipynb #cell-64
+# %% ../nbs/02_metrics.ipynb #cell-65
 def flat_metrics(
     metrics:dict, # {name: {value, low, high}}, nested as you like
 )->dict: # {name: value} and `intervals` {name: [low, high]}
@@ -280,7 +358,7 @@ def flat_metrics(
         else: out[k] = flat_metrics(v) if isinstance(v, dict) else v
     return out | ({"intervals":aside} if aside else {})
 
-# %% ../nbs/02_metrics.ipynb #cell-65
+# %% ../nbs/02_metrics.ipynb #cell-66
 def full_metrics(
     flat:dict, # As `flat_metrics` gives it
 )->dict: # {name: {value, low, high}}

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from .bundle import Bundle, Meta, load_bundle, seal
 from .contract import Contract, inputs, labels, narrow, read_contract
 from .core import ProjectError, Section, Stage, read_params, tidy, write_file
+from .frame import hold_limit
 from .graph import answer, graph_inputs, hard_rows, insist, last_step, make_graph, parity, take_apart
 from .metrics import find_edges, full_metrics, main_metric
 from .recipe import load_model, predict
@@ -96,8 +97,17 @@ def _figures(metrics):
 def _interval(v): return f"{v['low']:.4g} to {v['high']:.4g}" if v.get("low") is not None and v.get("high") is not None else "–"
 
 def _verdict(gate, charter):
-    head = "**Passed.**" if gate.get("verdict") == "pass" else "**Failed.** " + "; ".join(gate.get("reasons", []))
-    return head + (" The charter is a draft: the verdict was shown, not enforced." if charter.get("status") == "draft" else "")
+    head = "**Passed.**" if gate.get("verdict") == "pass" else f"**Failed.** {'; '.join(gate.get('reasons', [])).rstrip('.')}."
+    left = f" The charter leaves open: {', '.join(gate['open'])}." if gate.get("open") else ""
+    over = charter.get("override")
+    by = " {by} decided on {day} to go on whatever the assessment says: {why}".format(**over) if over else ""
+    return head + left + by + (" The charter is a draft: the verdict was shown, not enforced." if charter.get("status") == "draft" else "")
+
+def _worth(metrics, money):
+    ways = {k:v["gain"] for k, v in metrics.get("worth", {}).items() if isinstance(v, dict)}
+    names = {"nothing":"doing nothing", "everybody":"acting on everybody", "today":"what is done today"}
+    lines = [f"- against {names[k]}: {g['value']:.4g} {money} a case ({_interval(g)})" for k, g in ways.items()]
+    return "\n".join(["\n\nWhat it gains, at the charter's costs:\n", *lines]) if lines else ""
 
 def _decides(meta):
     if meta.task == "regression": return "a value"
@@ -117,6 +127,7 @@ def make_card(
     metrics:dict, # On the test rows
     gate:dict, # Verdict and requirements
     origin:dict, # As from `make_provenance`
+    limits:list[str]=(), # As from `frame.hold_limit`
 )->str: # Markdown
     "Write the model's card"
     said = lambda key: charter.get(key) or "_not said_"
@@ -127,9 +138,9 @@ def make_card(
         "For": f"{said('problem')}\n\n- decision: {said('decision')}\n- acts on it: {said('users')}\n- answers for it: {said('owner')}",
         "Answers": f"- for {charter.get('unit') or 'each row'}: {_decides(meta)}\n- how far ahead: {said('horizon')}\n- by: {meta.estimator}",
         "Data": f"`{origin['data'].get('source')}`, {origin['data'].get('rows')} rows." + (" **The data is synthetic: the figures below say nothing about any real business.**" if synthetic else ""),
-        "Figures": f"On {metrics.get('rows', 'the')} test rows that took no part in making it.\n\n{_figures(metrics)}",
+        "Figures": f"On {metrics.get('rows', 'the')} test rows that took no part in making it.\n\n{_figures(metrics)}{_worth(metrics, charter.get('currency') or 'money')}",
         "Gate": _verdict(gate, charter),
-        "Limits": "\n".join(["- Good for rows like those it has learned from; answers to others carry a warning.", *(f"- {r}" for r in charter.get("risks") or [])]),
+        "Limits": "\n".join(["- Good for rows like those it has learned from; answers to others carry a warning.", *(f"- {l}" for l in limits), *(f"- {r['risk']} (watched by {r['owner'] or '_nobody yet_'})" for r in charter.get("risks") or [])]),
         "Takes": _columns(contract),
     }
     return f"# {meta.name}\n\n{draft}" + "\n\n".join(f"## {k}\n\n{v}" for k, v in parts.items()) + "\n"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from .bundle import Bundle, load_bundle, prediction_id
-from .contract import Column, Contract, check_value, inputs
+from .contract import Column, Contract, check_value, inputs, limits
 from .core import ProjectError, Section, Stage, nearest, read_params
 
 # %% ../nbs/33_predict.ipynb #cell-3
@@ -34,7 +34,7 @@ def _suspects(
     numeric = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
     if column.type in ("number", "integer") and numeric:
         x = values.to_numpy(zero_copy_only=False).astype(np.float64)
-        low, high = (-np.inf if column.minimum is None else column.minimum), (np.inf if column.maximum is None else column.maximum)
+        low, high = limits(column)
         fine = np.isfinite(x) & (x >= low) & (x <= high) & ((x == np.floor(x)) | (column.type == "number"))
         return np.flatnonzero(~fine & ~(np.isnan(x) & column.nullable))
     plain = column.type == "datetime" and pa.types.is_timestamp(values.type) or column.type == "boolean" and pa.types.is_boolean(values.type)
@@ -171,7 +171,7 @@ def first_lines(
     "Show how a file begins, without reading all of it"
     with pq.ParquetFile(path) as file: return next(file.iter_batches(n), pa.RecordBatch.from_pylist([], file.schema_arrow)).to_pandas()
 
-# %% ../nbs/33_predict.ipynb #cell-28
+# %% ../nbs/33_predict.ipynb #cell-30
 def plot_periods(
     summary:dict, # From `summarise`
 ): # matplotlib figure

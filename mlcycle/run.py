@@ -166,7 +166,7 @@ def stage_params(
     return values
 
 # %% ../nbs/91_run.ipynb #cell-20
-VERDICTS = {"features":("assess", "data/assess/decision.json", "no-go"), "package":("evaluate", "data/evaluate/gate.json", "fail")}
+VERDICTS = {"features":("assess", "data/assess/decision.json", ("no-go", "collect more data")), "package":("evaluate", "data/evaluate/gate.json", ("fail",))}
 
 class Refused(ProjectError):
     "A verdict stands in the way, and the charter says launch"
@@ -176,14 +176,27 @@ def check_verdict(
     root:Path, # The project
     verb:str, # The stage that wants to run
 )->None:
-    "Refuse to go on after a no-go or a failed gate, if the charter's status is `launch`"
-    if verb not in VERDICTS or load_params(root)["frame"].get("status") != "launch": return
+    "Refuse to go on after a bad verdict or with an open charter, if the charter's status is `launch`"
+    frame = load_params(root)["frame"] if verb in VERDICTS else {}
+    if frame.get("status") != "launch": return
     judge, path, bad = VERDICTS[verb]
     found = read_file(root/path)
-    if found["verdict"] == bad:
-        raise Refused(f"`{judge}` says {bad}: {' '.join(found['reasons'])}\nThe charter's status is `launch`, so `{verb}` does not run. Mend what {path} names, or set `frame.status: draft` in params.yaml to look further without launching.")
+    if found["verdict"] in bad and not (judge == "assess" and _overridden(frame)):
+        raise Refused(f"`{judge}` says {found['verdict']}:{_listed(found['reasons'])}\n{_not_now(verb)} Mend what {path} names, {_OVERRIDE if judge == 'assess' else ''}or {_DRAFT}.")
+    if found.get("open"):
+        raise Refused(f"The charter leaves open: {', '.join(f'`frame.{k}`' for k in found['open'])}.\n{_not_now(verb)} Answer them in params.yaml (data/frame/charter.html lists the questions), or {_DRAFT}.")
 
-# %% ../nbs/91_run.ipynb #cell-23
+def _overridden(frame:dict)->bool: # An override counts if it says who, when and why
+    return all((frame.get("override") or {}).get(k) for k in ("by", "day", "why"))
+
+def _listed(reasons:list[str])->str: return "".join(f"\n  - {r}" for r in reasons)
+
+def _not_now(verb:str)->str: return f"The charter's status is `launch`, so `{verb}` does not run."
+
+_OVERRIDE = "have somebody answer for going on (`frame.override: {by: who, day: \"2026-03-31\", why: for what reason}`), "
+_DRAFT = "set `frame.status: draft` in params.yaml to look further without launching"
+
+# %% ../nbs/91_run.ipynb #cell-24
 def load_notebook(
     path:Path, # A stage's notebook
 ): # The notebook as papermill takes it, its lessons marked to be skipped
@@ -195,7 +208,7 @@ def load_notebook(
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "skip-execution"]
     return nb
 
-# %% ../nbs/91_run.ipynb #cell-24
+# %% ../nbs/91_run.ipynb #cell-25
 def execute(
     root:Path, # The project
     path:Path, # The stage's notebook
@@ -215,7 +228,7 @@ def execute(
     return papermill.execute_notebook(load_notebook(path), str(copy), {"params":params}, engine_name=None if engine == "nbclient" else engine,
         cwd=str(root), progress_bar=False, request_save_on_cell_execute=False, kernel_name="python3", language="python", **extra)
 
-# %% ../nbs/91_run.ipynb #cell-26
+# %% ../nbs/91_run.ipynb #cell-27
 def failed_cell(
     executed, # The executed notebook
 ): # (cell, its error output, line in the cell or None), or nothing
@@ -227,7 +240,7 @@ def failed_cell(
             line = re.search(r"Cell In\[\d+\], line (\d+)", plain) or re.search(r"line (\d+)", plain)
             return cell, o, int(line[1]) if line else None
 
-# %% ../nbs/91_run.ipynb #cell-27
+# %% ../nbs/91_run.ipynb #cell-28
 def tell_failure(
     verb:str, # The stage
     path:Path, # Its notebook
@@ -245,7 +258,7 @@ def tell_failure(
         f"  notebook    nbs/{path.name}, {where}" + (f", line {line}: {text}" if text else ""),
         f"  parameters  {values or 'none'}", f"  look        data/runs/{copy.name} (the executed copy, the error in its place)", next_steps(verb)])
 
-# %% ../nbs/91_run.ipynb #cell-28
+# %% ../nbs/91_run.ipynb #cell-29
 def tell_crash(
     verb:str, # The stage
     error:Exception, # What went wrong before or beside the cells
@@ -255,19 +268,19 @@ def tell_crash(
     else: hint = "\n" + "".join(traceback.format_exception(error)[-3:]).rstrip()
     return f"Stage `{verb}` could not start: {type(error).__name__}: {error}{hint}\n{next_steps(verb)}"
 
-# %% ../nbs/91_run.ipynb #cell-29
+# %% ../nbs/91_run.ipynb #cell-30
 def next_steps(verb:str)->str:
     "Say what to do after a failure; DVC has removed the stage's outputs, the last good ones are in its cache"
     return f"  next        `mlcycle restore {verb}` brings back its last good results; mend the cause, then `dvc repro {verb}`"
 
-# %% ../nbs/91_run.ipynb #cell-32
+# %% ../nbs/91_run.ipynb #cell-33
 def _cost()->dict:
     "Read the clock, the CPU time and the peak memory of this process and its children"
     use = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     unit = 1 if sys.platform == "darwin" else 1024
     return {"wall":time.monotonic(), "cpu":sum(u.ru_utime + u.ru_stime for u in use), "peak":max(u.ru_maxrss for u in use)*unit}
 
-# %% ../nbs/91_run.ipynb #cell-33
+# %% ../nbs/91_run.ipynb #cell-34
 def count_rows(
     root:Path, # The project
     paths:list[str], # Files of the project
@@ -278,7 +291,7 @@ def count_rows(
     import pyarrow.parquet as pq
     return sum(pq.read_metadata(p).num_rows for p in tables)
 
-# %% ../nbs/91_run.ipynb #cell-34
+# %% ../nbs/91_run.ipynb #cell-35
 def chain(
     root:Path, # The project
 )->dict[str, dict]: # {stage: {"deps": […], "outs": […]}}, in order
@@ -287,7 +300,7 @@ def chain(
     stages = read_file(root/"dvc.yaml").get("stages") or {}
     return {v:{"deps":flat(s.get("deps")), "outs":flat(s.get("outs")) + flat(s.get("metrics")) + flat(s.get("plots"))} for v, s in stages.items()}
 
-# %% ../nbs/91_run.ipynb #cell-35
+# %% ../nbs/91_run.ipynb #cell-36
 RECORD = ["stage", "started", "status", "engine", "wall_s", "cpu_s", "peak_mib", "rows_in", "rows_out"]
 
 def record(
@@ -303,7 +316,7 @@ def record(
         if new: w.writeheader()
         w.writerow(row)
 
-# %% ../nbs/91_run.ipynb #cell-36
+# %% ../nbs/91_run.ipynb #cell-37
 def _stamp(copy:Path, facts:dict)->None:
     "Keep what a run took in its executed copy's metadata"
     import nbformat
@@ -312,7 +325,7 @@ def _stamp(copy:Path, facts:dict)->None:
     part = copy.with_name(f".{copy.name}.part")
     nbformat.write(nb, part); os.replace(part, copy)
 
-# %% ../nbs/91_run.ipynb #cell-38
+# %% ../nbs/91_run.ipynb #cell-39
 class Progress:
     "The last line that a stage printed, for whoever watches"
     def __init__(self, root, verb): self.path, self.verb, self.last = root/"data"/"runs"/".progress.json", verb, 0.
@@ -326,7 +339,7 @@ class Progress:
         self.path.unlink(missing_ok=True)
         if sys.__stderr__ and sys.__stderr__.isatty(): sys.__stderr__.write("\r\x1b[K"); sys.__stderr__.flush()
 
-# %% ../nbs/91_run.ipynb #cell-40
+# %% ../nbs/91_run.ipynb #cell-41
 def run_stage(
     root:Path, # The project
     verb:str, # The stage
@@ -340,7 +353,7 @@ def run_stage(
     try:
         path = stage_notebook(root, verb)
         params, copy = stage_params(root, verb), root/"data"/"runs"/path.name
-        check_verdict(root, verb); check_inputs(root, verb)
+        check_inputs(root, verb); check_verdict(root, verb)
         os.environ["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
         execute(root, path, params, copy, engine, progress)
         status = "done"; return 0
@@ -357,7 +370,7 @@ def run_stage(
         try: _finish(root, verb, engine, began, start, status, copy)
         except Exception as e: print(f"What stage `{verb}` took could not be recorded: {type(e).__name__}: {e}", file=sys.stderr)
 
-# %% ../nbs/91_run.ipynb #cell-41
+# %% ../nbs/91_run.ipynb #cell-42
 def _say(message:str, code:int)->int:
     "Print a message to standard error and pass on the exit code"
     print(f"\n{message}\n", file=sys.stderr, flush=True)
@@ -369,7 +382,7 @@ def _after_error(verb, path, copy, params):
     interrupted = failed_cell(nbformat.read(copy, as_version=4))[1].ename == "KeyboardInterrupt"
     return (f"Stage `{verb}` was interrupted.\n{next_steps(verb)}", 130) if interrupted else (tell_failure(verb, path, copy, params), 1)
 
-# %% ../nbs/91_run.ipynb #cell-42
+# %% ../nbs/91_run.ipynb #cell-43
 def check_inputs(
     root:Path, # The project
     verb:str, # The stage
@@ -378,7 +391,7 @@ def check_inputs(
     missing = [d for d in chain(root).get(verb, {}).get("deps", []) if not (root/d).exists()]
     if missing: raise ProjectError(f"Stage `{verb}` needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} missing. Run `dvc repro {verb}` to make what comes before it, or `dvc pull` to fetch it.")
 
-# %% ../nbs/91_run.ipynb #cell-43
+# %% ../nbs/91_run.ipynb #cell-44
 def _clean_desk(root:Path, verb:str, status:str)->None:
     "After a failure leave nothing half-written behind, unless somebody else is at the stage"
     if status == "done" or not (root/"data"/"runs"/f".{verb}.tmp").exists(): return

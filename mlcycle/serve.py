@@ -24,6 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from .bundle import Bundle, load_bundle, prediction_id, row_key
 from .contract import Column, Contract, check_row, inputs
 from .core import ProjectError, Section, Stage, nearest, read_params
+from .frame import hold_limit
 
 # %% ../nbs/32_serve.ipynb #cell-3
 class Params(Section):

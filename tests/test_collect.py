@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from conftest import DATASETS
-from mlcycle.collect import (Params, about_leaks, about_roles, about_values, check_agreement, contract_for, draft_contract, hash_table, hold, load, merge_findings,
-    overview, plot_missing, provenance, read_known, show_findings)
-from mlcycle.contract import ContractBroken, plain
+from mlcycle.collect import (Params, about_leaks, about_roles, about_values, check_agreement, contract_for, hold, leave_record, load, merge_findings,
+    overview, plot_missing, provenance, read_known, show_findings, write_parts)
+from mlcycle.contract import ContractBroken, check_table, plain
 from mlcycle.core import ProjectError, check_section, read_file, write_file
 from mlcycle.example import CHURN_TRUTH, make_churn
-from mlcycle.read import fill_in, type_texts
+from mlcycle.gather import fill_in
 
-DEFAULTS = dict(source="t.csv", name="t", query=None, rows=None, seed=0, roles={}, max_levels=100, encoding=None, separator=None, decimal=None, thousands=None)
+DEFAULTS = dict(source="t.csv", name="t", query=None, join={}, rows=None, seed=0, roles={}, max_levels=100, encoding=None, separator=None, decimal=None, thousands=None)
 GOAL = dict(target="y", task=None, positive=None, sensitive=[])
 
 
@@ -24,18 +24,18 @@ def put(folder, text, name="t.csv", encoding="utf-8"):
 
 def read(folder, **changes):
     "The table as it is loaded, and what was found"
-    table, notes, _ = load(Params(**(DEFAULTS | changes)), folder)
-    return table, " | ".join(f"{n['column']}: {n['found']} -> {n['done']} {n['rows']} {n['samples']}" for n in notes)
+    loaded = load(Params(**(DEFAULTS | changes)), folder, folder/".shelves")
+    return loaded.table.take(), " | ".join(f"{n['column']}: {n['found']} -> {n['done']} {n['rows']} {n['samples']}" for n in loaded.notes)
 
 
 def collect(folder, goal={}, known=None, **changes):
     "All that the stage does between reading and writing"
     p, goal = Params(**(DEFAULTS | changes)), GOAL | goal
-    table, notes, files = load(p, folder)
-    contract = contract_for(table, p, goal, known)
-    typed, warnings = hold(table, contract)
-    findings = merge_findings(notes + warnings + about_leaks(typed, contract) + about_roles(typed, contract) + about_values(typed, contract), contract)
-    return typed, contract, findings
+    loaded = load(p, folder, folder/".shelves", known)
+    contract = contract_for(loaded, p, goal, known)
+    typed, warnings = hold(loaded.table, contract, check_table(loaded.table, contract))
+    findings = merge_findings(loaded.notes + warnings + about_leaks(typed, contract) + about_roles(typed, contract) + about_values(typed, contract), contract)
+    return typed.take(), contract, findings
 
 
 def refused(folder, *words, text=None, **changes):
@@ -64,7 +64,7 @@ def test_encodings_and_separators(tmp_path, encoding, separator):
 
 
 def test_euro_sign_of_cp1252(tmp_path):
-    assert read(put(tmp_path, "a,b\n5 €,1\n", encoding="cp1252"))[0].a[0] == "5 €"
+    assert read(put(tmp_path, "a,b\nno €,1\n", encoding="cp1252"))[0].a[0] == "no €"
 
 
 def test_encoding_given(tmp_path):
@@ -236,7 +236,6 @@ def test_sklearn(tmp_path):
 
 def test_sources_that_are_none(tmp_path):
     refused(tmp_path, "example:churn", source="example:chrun")
-    refused(tmp_path, "Nothing is fetched", source="https://example.org/t.csv")
     refused(put(tmp_path, "a\n1\n"), "collect.query", query="select 1")
 
 
@@ -347,7 +346,7 @@ def test_a_broken_contract_stops(tmp_path):
     contract = collect(tmp_path)[1]
     put(tmp_path, rows().assign(x=lambda t: t.x.astype(object).where(t.index != 3, "much")).to_csv(index=False))
     with pytest.raises(ContractBroken) as e: collect(tmp_path, known=contract)
-    for w in ("x:", "'much'", "rows 3", "data/contracts/t.yaml", "collect.name"): assert w in str(e.value)
+    for w in ("x ", "'much'", "  3  ", "data/contracts/t.yaml", "collect.name"): assert w in str(e.value)
     put(tmp_path, rows().rename(columns={"x":"xx"}).to_csv(index=False))
     with pytest.raises(ContractBroken, match="did you mean `xx`"): collect(tmp_path, known=contract)
 
@@ -364,9 +363,10 @@ def test_provenance_is_the_same_twice(tmp_path):
     put(tmp_path, rows().to_csv(index=False))
     def record():
         p = Params(**DEFAULTS)
-        table, notes, files = load(p, tmp_path)
-        return provenance(p, hold(table, contract_for(table, p, GOAL, None))[0], files, notes)
-    assert record() == record() and record()["files"][0]["name"] == "t.csv" and record()["rows"] == 60
+        loaded = load(p, tmp_path, tmp_path/".shelves")
+        contract = contract_for(loaded, p, GOAL, None)
+        return provenance(p, hold(loaded.table, contract, check_table(loaded.table, contract))[0], loaded.sources, loaded.notes)
+    assert record() == record() and record()["sources"][0]["files"][0]["name"] == "t.csv" and record()["rows"] == 60
     before = record()["sha256"]
     put(tmp_path, rows().assign(x=lambda t: t.x + 1).to_csv(index=False))
     assert record()["sha256"] != before
@@ -408,13 +408,3 @@ def test_real_files(name):
     typed, contract, _ = collect(DATASETS, dict(target=target), source=name)
     assert contract.task == task and {c.name:c.role for c in contract.columns if c.role not in ("feature", "target")} == roles
     if "TotalCharges" in typed: assert contract.column("TotalCharges").type == "number" and typed.TotalCharges.isna().sum() == 11
-
-
-def test_a_rare_class_does_not_switch_the_search_for_leaks_off():
-    from mlcycle.collect import find_leaks
-    from mlcycle.contract import coerce, propose
-    rng = np.random.default_rng(0)
-    t = pd.DataFrame({"kind":["a", "b", "c"]*100, "size":rng.normal(size=300)}).assign(code=lambda t: t.kind.map({"a":1., "b":2., "c":3.}) + rng.normal(0, 0.01, 300))
-    t.loc[:2, "kind"] = "d"
-    c = propose(t, "t", "kind")
-    assert list(find_leaks(coerce(t, c), c)) == ["code"]

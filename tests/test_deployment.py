@@ -267,7 +267,7 @@ def test_answers_are_typed_and_the_same_each_time(api, sealed):
 
 @pytest.mark.parametrize("changes, column, rule, words", [
     ({"a/b": "many"}, "a/b", "type", "a number"), ({"a/b": True}, "a/b", "type", "a number"), ({"a/b": [1]}, "a/b", "type", "a number"),
-    ({"a/b": 7}, "a/b", "range", "from -3 to 5"), ({"a/b": None}, "a/b", "missing", "a number"), ({"a/b": "drop"}, "a/b", "missing", "a number"),
+    ({"a/b": 7}, "a/b", "range", "-3 to 5"), ({"a/b": None}, "a/b", "missing", "a number"), ({"a/b": "drop"}, "a/b", "missing", "a number"),
     ({"a/b": 10**400}, "a/b", None, "a"), ({"since": "yesterday"}, "since", "type", "a date"), ({"flag": "perhaps"}, "flag", "type", "true or false"),
     ({"Plan": "X"}, "Plan", "category", "did you mean `x`"), ({"Plan": {"x": 1}}, "Plan", "type", "text"), ({"constan": 6}, "constan", "unknown", "did you mean `constant`"),
 ])
@@ -389,3 +389,23 @@ def test_rows_of_a_wrong_type_are_set_apart(sealed, tmp_path):
 
 def test_a_column_that_is_not_there_stops_with_its_name(sealed, tmp_path):
     with pytest.raises(ProjectError, match="no column `größe`"): batches(table(10)[0].rename(columns={"größe": "grösse"}), tmp_path, load_bundle(sealed), 4)
+
+
+# ---- the card and the charter
+
+
+def card(metrics=None, gate=None, limits=(), **charter):
+    meta = Meta(version=1, name="odd", task="binary", classes=["no", "yes"], positive="yes", threshold=0.3, target_scale=1., draft=True, verdict="pass", estimator="LogisticRegression", inputs={}, tolerance=1e-4)
+    return make_card(meta, contract(), {"status": "draft", "risks": []} | charter, metrics or {}, {"verdict": "pass", "open": []} | (gate or {}), {"data": {"source": "x.csv", "rows": 3}}, limits)
+
+
+def test_the_card_says_what_the_model_earns_in_the_charters_currency():
+    metrics = {"worth": {"model": -1., "acted": 0.1, "nothing": {"cost": 0., "gain": {"value": 1., "low": 0.5, "high": 1.5}}, "today": {"cost": -0.5, "gain": {"value": 0.5, "low": 0.1, "high": 0.9}}}}
+    assert "- against what is done today: 0.5 EUR a case (0.1 to 0.9)" in card(metrics, currency="EUR") and "1 money a case" in card(metrics)
+    assert "a case (" not in card({})
+
+
+def test_the_card_quotes_the_charter():
+    said = card(gate={"open": ["owner"]}, limits=["the model's graph has 6 MiB; the charter allows 5"], risks=[{"risk": "Prices change.", "owner": "Sales"}, {"risk": "Habits change.", "owner": None}],
+                override={"by": "A. Person", "day": "2026-03-31", "why": "The pilot is cheap."})
+    for piece in ["The charter leaves open: owner.", "- the model's graph has 6 MiB", "Prices change. (watched by Sales)", "Habits change. (watched by _nobody yet_)", "A. Person decided on 2026-03-31", "The pilot is cheap."]: assert piece in said, piece

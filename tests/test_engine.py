@@ -1,5 +1,5 @@
 """The warm engine: failures are told, nothing is lost or left behind, and no process outlives its `dvc`."""
-import json, os, re, signal, subprocess, time
+import importlib, json, os, re, signal, subprocess, time
 from pathlib import Path
 
 import psutil
@@ -192,3 +192,43 @@ def test_the_command_starts_at_once(toy):
     "No heavy module is imported to show the help (the time itself is in the benchmark)"
     code = f"import sys; from {PACKAGE}.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint(sorted(m for m in sys.modules if m.split('.')[0] in ('pandas','sklearn','numpy','dvc','rich','pydantic','papermill')))"
     assert toy.sh(BIN/"python", "-c", code).splitlines()[-1] == "[]"
+
+
+# verdicts
+
+WHO = {"by": "A. Person", "day": "2026-03-31", "why": "The pilot is cheap."}
+
+
+@pytest.mark.parametrize("verb, found, frame, words", [
+    ("features", {"verdict": "go"}, {}, None), ("features", {"verdict": "simpler rule"}, {}, None),
+    ("features", {"verdict": "no-go"}, {"status": "draft"}, None), ("features", {"verdict": "collect more data"}, {"status": "draft"}, None),
+    ("features", {"verdict": "no-go"}, {}, "`assess` says no-go"), ("features", {"verdict": "collect more data"}, {}, "`assess` says collect more data"),
+    ("features", {"verdict": "no-go"}, {"override": WHO}, None), ("features", {"verdict": "collect more data"}, {"override": WHO}, None),
+    *[("features", {"verdict": "no-go"}, {"override": WHO | {k: None}}, "frame.override: {by: who, day: \"2026-03-31\", why:") for k in WHO],
+    ("features", {"verdict": "no-go"}, {"override": None}, "frame.status: draft"),
+    ("package", {"verdict": "pass", "open": []}, {}, None), ("package", {"verdict": "fail", "open": ["owner"]}, {"status": "draft"}, None),
+    ("package", {"verdict": "fail", "open": []}, {}, "`evaluate` says fail"), ("package", {"verdict": "fail", "open": []}, {"override": WHO}, "`evaluate` says fail"),
+    ("package", {"verdict": "pass", "open": ["owner", "aim"]}, {}, "The charter leaves open: `frame.owner`, `frame.aim`"),
+    ("package", {"verdict": "pass", "open": ["owner"]}, {"override": WHO}, "data/frame/charter.html"),
+    ("train", {"verdict": "no-go"}, {}, None)])
+def test_a_verdict_stops_the_next_stage_at_launch_only(verb, found, frame, words, tmp_path):
+    run = importlib.import_module(f"{PACKAGE}.run")
+    (tmp_path/"params.yaml").write_text(json.dumps({"frame": {"status": "launch"} | frame}))
+    for _, path, _ in run.VERDICTS.values(): (tmp_path/path).parent.mkdir(parents=True, exist_ok=True); (tmp_path/path).write_text(json.dumps(found | {"reasons": ["Because."]}))
+    if words is None: return run.check_verdict(tmp_path, verb)
+    with pytest.raises(run.Refused) as e: run.check_verdict(tmp_path, verb)
+    assert words in str(e.value) and "`launch`" in str(e.value) and ("Because." in str(e.value) or found.get("open"))
+
+
+def test_a_stage_that_a_verdict_refuses_ends_with_3_and_says_why(toy):
+    "A stage of that name in the small house: before any cell, and no output is left half done"
+    toy.edit("nbs/21_alpha.ipynb", "alpha", "features"); (toy.root/"nbs/21_alpha.ipynb").rename(toy.root/"nbs/21_features.ipynb")
+    toy.write("params.yaml", toy.text("params.yaml").replace("alpha:", "features:") + "frame: {status: launch, override: null}\n")
+    toy.write("dvc.yaml", toy.text("dvc.yaml").replace("alpha", "features")); toy.edit_notebook("nbs/22_beta.ipynb", f"{PACKAGE}.alpha", f"{PACKAGE}.features")
+    toy.write("data/assess/decision.json", json.dumps({"verdict": "no-go", "reasons": ["Nothing beats the constant."]}))
+    out = toy.sh(PACKAGE, "run", "features", code=3)
+    assert "Stage `features` is refused. `assess` says no-go" in out and "Nothing beats the constant." in out and "frame.override" in out
+    assert not (toy.root/"data/features/out.json").exists() and gone(toy) is True
+    toy.edit("params.yaml", "override: null", 'override: {by: A. Person, day: "2026-03-31", why: The pilot is cheap.}')
+    toy.sh(PACKAGE, "run", "features")
+    assert (toy.root/"data/features/out.json").exists()
