@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from .contract import Column, Contract, most_gaps, percent, plain, read_contract, say_categories, say_range, spelling_key
+from .contract import Column, Contract, most_gaps, percent, plain, read_contract, read_known, say_categories, say_range, spelling_key
 from .core import ProjectError, load_params, nearest, read_file, read_yaml
 
 # %% ../nbs/96_agree.ipynb #cell-5
@@ -42,8 +42,7 @@ def load_case(
     if not path.exists():
         others = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise ProjectError(f"There is no contract data/contracts/{name}.yaml yet; `collect.name` in params.yaml is {name}{nearest(name, others)} Run `mlcycle run collect`: it proposes one.")
-    try: kept = read_contract(read_file(path), f"data/contracts/{name}.yaml")
-    except (UnicodeError, yaml.YAMLError) as e: raise ProjectError(f"data/contracts/{name}.yaml is not readable as YAML: {e}") from None
+    kept = read_known(path)
     broken = seen.with_name(f"{name}.broken.json")
     if not seen.exists(): return Case(name, path, kept, None, None, [])
     shown, when = {c["name"]:Column(**c) for c in read_file(seen)["columns"]}, seen.stat().st_mtime
@@ -111,13 +110,13 @@ def compare(
         raise ProjectError(f"There is nothing to compare {case.file} with: what the data show is written when they are collected. "
                            "Run `mlcycle run collect` first (with --force, if nothing has changed since).")
     out, kept = [], case.kept
+    fresh = [n for n in case.seen if n not in kept.names]
     for c in kept.columns:
         if c.name in case.seen: out += compare_column(c, case.seen[c.name])
-        else: out.append(Difference(c.name, "column", f"{c.type}, {c.role}", "gone", True, None if c.role == "target" else {}))
+        else: out.append(Difference(c.name, "column", f"{c.type}, {c.role}", "gone" + nearest(c.name, fresh).rstrip("."), True, None if c.role == "target" else {}))
     out += _classes(kept, case.seen)
     out += _unexplained(case, out)
-    new = [c for n, c in case.seen.items() if n not in kept.names]
-    out += [Difference(c.name, "unknown", "no such column", f"{c.type}, for its looks {c.role}{', personal' if c.personal else ''}", False, {}) for c in new]
+    out += [Difference(c.name, "unknown", "no such column", f"{c.type}, for its looks {c.role}{', personal' if c.personal else ''}", False, {}) for c in map(case.seen.get, fresh)]
     found = {(b["column"], b["rule"]):b for b in case.broken}
     for d in out:
         d.where = _where(found.get((d.column, d.rule)))

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from .contract import Contract, inputs, labels, read_contract
 from .core import Section, Stage, read_params
 from .folds import ties
-from .frame import check_goal, quote_charter
+from .frame import quote_charter
 from .metrics import METRICS, Metric, better, break_even, constant, cost_each, decide, do_nothing, flat_metrics, full_metrics, intervals, main_metric, mean_interval, most_likely, todays_way
 from .recipe import load_model, predict, save_model
 

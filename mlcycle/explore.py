@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['KINDS', 'WORDS', 'MAIN', 'OTHER', 'MARK', 'Params', 'finding', 'find_leaks', 'find_kept_out', 'find_missing',
            'find_together', 'find_faults', 'find_alike', 'find_mix', 'find_entities', 'find_moves', 'find_drift',
-           'describe_target', 'say_contrast', 'find_contrasts', 'Look', 'look', 'show_findings', 'flush_left',
-           'plot_target', 'plot_strengths', 'plot_segments', 'plot_distributions', 'plot_gaps', 'plot_alike',
-           'plot_drift', 'for_plots']
+           'describe_target', 'say_contrast', 'find_contrasts', 'Look', 'look', 'show_findings', 'plot_target',
+           'plot_strengths', 'plot_segments', 'plot_distributions', 'plot_gaps', 'plot_alike', 'plot_drift',
+           'for_plots']
 
 # %% ../nbs/14_explore.ipynb #cell-2
 import re, textwrap
@@ -20,7 +20,7 @@ from pydantic import Field
 from .contract import Column, Contract, read_contract
 from .core import Section, Stage, read_params
 from .strength import MOST, alikeness, say_strength, say_value, strength, suspects
-from .view import Target, View, all_segments, by_segment, contrast, gap_patterns, over_time, profile, read_column, read_target, shared_gaps, study_all
+from .view import Target, View, all_segments, by_segment, contrast, flush_left, gap_patterns, over_time, profile, read_column, read_target, shared_gaps, study_all
 
 # %% ../nbs/14_explore.ipynb #cell-3
 class Params(Section):
@@ -36,11 +36,11 @@ class Params(Section):
 # %% ../nbs/14_explore.ipynb #cell-7
 KINDS = { # kind → what to do; the gravest first
     "leak": "Settle it first: if it is not known before the answer is, give it the role `leaking` in the contract.",
-    "kept out": "Nothing, if the contract is right.",
-    "time": "Expect it to go on. Judge by time, and watch it in production.",
+    "kept out": "Nothing, if it is known only with or after the answer. If it is known before, give it the role `feature` in the contract.",
+    "time": "It may go on. Judge by time, and watch it in production.",
     "drift": "Ask why: a change in the business, in the source, or a clock in disguise? A model will meet values it has not learned.",
     "sensitive": "Decide with the owner whether it may be used; `evaluate` compares the errors of these groups.",
-    "entity": "Judge on other ones than those learned from, and do not take the rows for independent.",
+    "entity": "Rows of one are alike: do not count them as independent cases.",
     "strong": "Ask somebody who knows the business whether it makes sense.",
     "together": "Look for the one cause: a form, a system, a period.",
     "missing": "Ask what a gap means, and whether it will be there in production too.",
@@ -85,7 +85,7 @@ def find_missing(views, target, contract, p)->list[dict]:
     for n, v in views.items():
         if v.gaps is None or v.gaps.all(): continue
         rows = int(v.gaps.sum())
-        words = f"`{n}` is missing in {rows:,} rows ({100*v.facts['missing']:.1f} %)"
+        words = f"`{n}` is missing in {rows:,} row{'s'*(rows != 1)} ({100*v.facts['missing']:.2g} %)"
         if p.min_rows <= rows <= len(v.gaps) - p.min_rows:
             there = by_segment(v.gaps.astype(int), ["known", "missing"], target, n, len(views)).query("segment == 'missing'")
             t = there.loc[(there.target - there.elsewhere).abs().idxmax()]
@@ -125,7 +125,7 @@ def _fault(n, v, p):
     if f.get("far"):
         values = "" if v.column.personal else f"; the farthest is {say_value(f['worst'])}, the median {say_value(f['middle'])}"
         many = "1 value" if f["far"] == 1 else f"{f['far']:,} values"
-        return finding("outlier", n, f["far"], f"`{n}` has {many} more than ten quartile ranges from its median{values}.")
+        return finding("outlier", n, f["far"], f"`{n}` has {many} far from the rest{values}.")
     if f.get("rare"):
         words = f"`{n}` has {f['distinct']:,} categories, {f['rare']:,} of them with fewer than {p.min_rows} rows ({f['rare_rows']:,} rows in all)."
         return finding("cardinality", n, f["distinct"], words)
@@ -269,10 +269,6 @@ def show_findings(
     t = pd.concat([first[["kind", "finding"]], pd.DataFrame(more, columns=["kind", "finding"])])
     t = t.sort_values("kind", key=lambda k: k.map(list(KINDS).index), kind="stable")
     return t.assign(**{"to do":t.kind.map(KINDS).where(~t.kind.duplicated(), "")}).reset_index(drop=True)
-
-def flush_left(table):
-    "Show a table of sentences: from the left, without row numbers"
-    return table.style.hide().set_properties(**{"text-align":"left"}).set_table_styles([{"selector":"th", "props":"text-align: left"}])
 
 # %% ../nbs/14_explore.ipynb #cell-31
 MAIN, OTHER, MARK = "#2f6690", "#b8c0c8", "#d1495b" # what is spoken of, what it is compared with, what stands out

@@ -56,8 +56,8 @@ def make_folds(
     "Cut rows into folds, by time if there is one, by groups if there are some, otherwise by chance"
     windows = 0 if time is None else min(n, len(np.unique(time))//2)
     if windows >= 3: parts, rule = _time_folds(time, windows, known), "forward in time"
-    elif groups is not None and len(np.unique(groups)) >= n:
-        parts, rule = GroupKFold(n, shuffle=True, random_state=seed).split(y, groups=groups), "by group"
+    elif groups is not None and len(np.unique(groups)) >= 2:
+        parts, rule = GroupKFold(min(n, len(np.unique(groups))), shuffle=True, random_state=seed).split(y, groups=groups), "by group"
     elif len(y) < 2*n: parts, rule = [], "by chance"
     elif task == "regression" or np.bincount(y)[np.unique(y)].min() < n: parts, rule = KFold(n, shuffle=True, random_state=seed).split(y), "by chance"
     else: parts, rule = StratifiedKFold(n, shuffle=True, random_state=seed).split(y, y), "by chance, each class in its share"
@@ -123,9 +123,11 @@ def forward_folds(
     if time is not None and len(np.unique(time)) >= 6:
         parts, rule = make_folds(y, task, n, seed, time, groups, known)
         return parts, [0]*len(parts), rule
-    passes = [make_folds(y, task, n, seed + i, draw_order(y, task, seed + i, groups))[0] for i in range(orders)]
-    which = [i for i, parts in enumerate(passes) for _ in parts]
-    return sum(passes, []), which, f"forward in {orders} random order{'s' if orders > 1 else ''}{'' if groups is None else ' of whole groups'}"
+    passes = [make_folds(y, task, n, seed + i, draw_order(y, task, seed + i, groups), groups) for i in range(orders)]
+    which = [i for i, (parts, _) in enumerate(passes) for _ in parts]
+    rule, orders = passes[0][1], f"in {orders} random order{'s' if orders > 1 else ''}"
+    if rule == "forward in time": rule, orders = "forward", orders + ("" if groups is None else " of whole groups")
+    return sum((parts for parts, _ in passes), []), which, f"{rule} {orders}"
 
 # %% ../nbs/06_folds.ipynb #cell-18
 def fold_data(

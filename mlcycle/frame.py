@@ -378,8 +378,8 @@ def say_costs(
     full = fold_in(c, p.contact)
     so = [f"`{p.target}` is `{p.positive}`", "it is not"] if p.positive else ["it is so", "it is not"]
     table = _table([f"{money} a case", *so], ["**we act**", full.true_positive, full.false_positive], ["**we leave it**", full.false_negative, full.true_negative])
-    acting = f" Acting costs {p.contact:g} a case, which is counted in." if p.contact else ""
-    return f"{table}\n\nWhat earns is negative.{acting} So acting pays on whoever is more than {100*break_even(full.model_dump()):.3g} % likely."
+    acting = f" Acting costs {p.contact:g} {money} a case, which is counted in." if p.contact else ""
+    return f"{table}\n\nWhat earns is negative.{acting} So acting pays where it is more than {100*break_even(full.model_dump()):.3g} % likely to be so."
 
 # %% ../nbs/11_frame.ipynb #cell-43
 def say_today(

@@ -242,6 +242,7 @@ def read_source(
 )->tuple[Shelf,list[dict],dict[str,str],dict]: # Findings; column → unit; where it came from
     "Read whatever a source is, typed"
     refuse_secrets(s.source, f"{where}.source")
+    if s.decimal and s.decimal == s.thousands: raise ProjectError(f"`{where}.decimal` and `{where}.thousands` are both {s.decimal!r}. A sign is one of the two; leave the other out to have it detected.")
     env, files, hint = os.environ if env is None else env, [], "."
     if source_kind(s.source) in ("file", "storage"): shelf, notes, files, hint = _from_files(s, root, folder, env, where, say)
     else:
@@ -289,8 +290,8 @@ def alike(
         return *(_written(parse(v, "datetime")[0]) for v in (left, right)), "" if left.dtype.kind == right.dtype.kind else "compared as dates"
     a, b = _written(left), _written(right)
     numbers = all(fits(v.dropna(), PLAIN).all() for v in (a, b))
-    padded = [v.str.match(r"[+-]?0\d").any() or v.str.contains(".", regex=False).any() for v in (a, b)]
-    if numbers and padded[0] != padded[1]: return _as_digits(a), _as_digits(b), "written differently, such as 007 and 7: compared as numbers"
+    padded, pointed = ([v.str.match(form).any() for v in (a, b)] for form in (r"[+-]?0\d", r".*\."))
+    if numbers and (padded[0] != padded[1] or pointed[0] != pointed[1]): return _as_digits(a), _as_digits(b), "written differently, such as 007 and 7: compared as numbers"
     return a, b, ""
 
 # %% ../nbs/10_gather.ipynb #cell-34
@@ -326,26 +327,26 @@ def _check_keys(join, name, shelf, other):
         if kind != "datetime": raise ProjectError(f"`{where}.arrival` names `{join.arrival}`, which is of type {kind}. A date such as 2025-07-31 is wanted: when the label became known.")
     return list(keys), list(keys.values())
 
-def _show_keys(names, columns, rows):
+def _show_keys(names, columns, rows, private):
     "A few keys with their rows; personal ones masked"
-    def shown(n, c, r): return "(masked)" if why_personal(n, c.iloc[:10_000], "text") else c.iloc[r]
+    def shown(n, c, r): return "(masked)" if n in private or why_personal(n, c.iloc[:10_000], "text") else c.iloc[r]
     return "; ".join(f"{', '.join(f'{n} {shown(n, c, r)}' for n, c in zip(names, columns))} (row {r})" for r in rows[:3])
 
-def _refuse_repeats(name, names, columns):
+def _refuse_repeats(name, names, columns, private):
     "Stop where a key is there twice"
     key, known = _one_key(columns)
     at = np.flatnonzero(pd.Series(key).duplicated(keep=False).to_numpy() & known)
     if len(at): raise ProjectError(f"`collect.join.{name}` cannot be joined by {', '.join(names)}: {len(at)} of its {len(key)} rows share their key with another, "
-        f"such as {_show_keys(names, columns, at)}, counted from 0. One row a key is wanted: name more key columns in `on`, or make it one row a key in the source or its query (the newest, the sum).")
+        f"such as {_show_keys(names, columns, at, private)}, counted from 0. One row a key is wanted: name more key columns in `on`, or make it one row a key in the source or its query (the newest, the sum).")
 
 # %% ../nbs/10_gather.ipynb #cell-37
-def _refuse_unmatched(join, name, names, left, right, at):
+def _refuse_unmatched(join, name, names, left, right, at, private):
     "Stop where too many rows are without a match"
     gone = np.flatnonzero(at < 0)
     if len(gone) <= join.unmatched*len(at): return
-    theirs = _show_keys(names, right, np.arange(len(right[0])))
+    theirs = _show_keys(names, right, np.arange(len(right[0])), private)
     raise ProjectError(f"`collect.join.{name}` has no match for {len(gone)} of {len(at)} rows ({100*len(gone)/len(at):.3g} %), and `collect.join.{name}.unmatched` allows {100*join.unmatched:.3g} %. "
-        f"Without a match, for example: {_show_keys(names, left, gone)}. Its own keys begin with: {theirs}. "
+        f"Without a match, for example: {_show_keys(names, left, gone, private)}. Its own keys begin with: {theirs}. "
         "Mend the keys, or raise `unmatched` if these rows have none (labels that have not arrived yet, say).")
 
 def _new_names(name, shelf, other, keys):
@@ -363,15 +364,17 @@ def join_source(
     join:Join, # How
     name:str, # Of the source
     folder:Path|None=None, # Where files go if rows are left out
+    kept:dict[str,Column]={}, # Columns of the contract that is kept: keys that it calls personal are not shown
 )->tuple[Shelf,list[dict],dict[str,str],dict]: # The table, findings, column of the source → its name in the table, facts for the record
     "Join a source to the table by keys"
     mine, theirs = _check_keys(join, name, shelf, other)
     pairs = [alike(shelf[a], other[b]) for a, b in zip(mine, theirs)]
     left, right, notes = [p[0] for p in pairs], [p[1] for p in pairs], []
     for k, (_, _, why) in zip(mine, pairs): notes += [finding(k, f"the key is {why.partition(':')[0]} in the source `{name}`", why.rpartition(": ")[2], action=True, count=len(shelf))]*bool(why)
-    _refuse_repeats(name, theirs, right)
+    private = {n for pair in zip(mine, theirs) for n in pair if any(k in kept and kept[k].personal for k in pair)}
+    _refuse_repeats(name, theirs, right, private)
     at = find_matches(left, right)
-    _refuse_unmatched(join, name, mine, left, right, at)
+    _refuse_unmatched(join, name, mine, left, right, at, private)
     gone, spare, before = np.flatnonzero(at < 0), len(other) - len(np.unique(at[at >= 0])), len(shelf)
     if join.how == "inner" and len(gone): shelf, at = pick(shelf, np.flatnonzero(at >= 0), folder), at[at >= 0]
     names = _new_names(name, shelf, other, theirs)
@@ -397,7 +400,7 @@ def join_all(
     roles, records = {}, [{"name":"table"} | record]
     for name, join in joins.items():
         other, more, theirs, record = read_source(join, root, folder/name, f"collect.join.{name}", kept, env, say)
-        shelf, joined, names, facts = join_source(shelf, other, join, name, folder/f"{name}-joined")
+        shelf, joined, names, facts = join_source(shelf, other, join, name, folder/name/"joined", kept)
         notes = notes + [n | {"column":names.get(n["column"], n["column"]), "found":f"{n['found']} (source `{name}`)"} for n in more] + joined
         units = units | {names[n]:u for n, u in theirs.items() if n in names}
         if join.arrival: roles[names.get(join.arrival, join.arrival)] = "arrival"

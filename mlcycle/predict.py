@@ -166,10 +166,12 @@ def predict_file(
 # %% ../nbs/33_predict.ipynb #cell-20
 def first_lines(
     path:Path, # Of a Parquet file
+    contract:Contract, # Says what is personal
     n:int=5, # How many lines
 ): # DataFrame
-    "Show how a file begins, without reading all of it"
-    with pq.ParquetFile(path) as file: return next(file.iter_batches(n), pa.RecordBatch.from_pylist([], file.schema_arrow)).to_pandas()
+    "Show how a file begins, without reading all of it, and without values of people"
+    with pq.ParquetFile(path) as file: some = next(file.iter_batches(n), pa.RecordBatch.from_pylist([], file.schema_arrow)).to_pandas()
+    return some.assign(**{c.name:"(masked)" for c in contract.columns if c.personal and c.name in some})
 
 # %% ../nbs/33_predict.ipynb #cell-30
 def plot_periods(

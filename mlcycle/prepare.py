@@ -18,6 +18,7 @@ from .mend import (account_gaps, drop_copies, entry, flag_values, from_collect, 
     settle_outliers, settle_typos, show_audit, unify_all)
 from .split import (NAMES, UNITS, by_lot, by_time, check_split, history, moments, near_duplicates, notable, plot_periods, say_duplicates,
     show_duplicates, statement)
+from .view import flush_left
 
 # %% ../nbs/13_prepare.ipynb #cell-3
 class Params(Section):

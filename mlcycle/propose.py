@@ -14,7 +14,7 @@ from datetime import date, datetime
 import numpy as np
 import pandas as pd
 
-from .contract import WORDS, Column, Contract, Role, Type, as_text, count_distinct, did_you_mean, hashes, observe, outward, parse, repeated, simple, spelling_key, spellings
+from .contract import PIECE, WORDS, Column, Contract, Role, Type, as_text, count_distinct, did_you_mean, hashes, observe, outward, parse, read_contract, repeated, simple, spelling_key, spellings
 from .core import ProjectError
 
 # %% ../nbs/09_propose.ipynb #cell-5
@@ -43,7 +43,8 @@ def infer_type(
 def _words(known):
     "The different texts among values"
     if known.dtype != "str": known = pd.Series([as_text(v) for v in known.unique()], dtype="str")
-    return pd.Series(known.unique(), dtype="str").str.strip()
+    pieces = [known.iloc[i:i + PIECE].drop_duplicates() for i in range(0, max(len(known), 1), PIECE)] # in little memory
+    return pd.concat(pieces).drop_duplicates().str.strip().reset_index(drop=True)
 
 FORMS = {
     "boolean": lambda words: words.str.lower().isin([*WORDS]).all(),
@@ -214,8 +215,9 @@ class Survey:
     ):
         self.table, self.types, self.marks, rows = table, {}, {}, np.zeros(len(table), np.uint64)
         for name in table:
-            self.types[name] = infer_type(table[name], max_levels)
-            h, self.marks[name] = mark(parse(table[name], self.types[name])[0])
+            values = table[name]
+            self.types[name] = infer_type(values, max_levels)
+            h, self.marks[name] = mark(parse(values, self.types[name])[0])
             rows = rows*np.uint64(1_000_003) ^ h
         copies = pd.Series(rows).duplicated().to_numpy()
         self.fresh = ~copies if copies.any() else None
@@ -282,7 +284,8 @@ def propose(
     columns = [draft(n, survey.read(n), t, role[n], why.get(n, ""), n in roles) for n, t in survey.types.items()]
     if not any(c.role == "feature" and c.type != "text" for c in columns):
         raise ProjectError(f"No column is left to learn from: {', '.join(f'{c.name} is {c.role}' for c in columns)}. Set `collect.roles: {{column: feature}}` where that is wrong, or collect more columns.")
-    return Contract(name=name, task=kind, positive=classes[1] if kind == "binary" else None, classes=classes, columns=columns)
+    draft_of = dict(name=name, task=kind, positive=classes[1] if kind == "binary" else None, classes=classes, columns=columns)
+    return read_contract(draft_of, "What `collect.roles` and `collect.join` say makes no contract")
 
 # %% ../nbs/09_propose.ipynb #cell-33
 def _check_times(types, roles):

@@ -46,9 +46,10 @@ LONG = 500_000 # rows from which on memory is watched
 def _storable(values):
     "What Parquet can hold: nested values as JSON, a mixture as texts"
     if values.dtype != object: return values
-    values = values.map(lambda v: json.dumps(v, default=str) if isinstance(v, (dict, list, tuple)) else v)
+    def plain(v): return v.tolist() if isinstance(v, np.ndarray) else str(v)
+    values = values.map(lambda v: json.dumps(v, default=plain) if isinstance(v, (dict, list, tuple, np.ndarray)) else v)
     try: pa.array(values, from_pandas=True); return values
-    except (pa.ArrowInvalid, pa.ArrowTypeError): return values.map(as_text, na_action="ignore").astype("str")
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError): return values.map(as_text, na_action="ignore").astype("str")
 
 # %% ../nbs/07_read.ipynb #cell-8
 class Files:
@@ -169,6 +170,20 @@ def find_separator(
     return best
 
 # %% ../nbs/07_read.ipynb #cell-19
+def _count_fields(reader, say, words):
+    "How many lines have how many fields"
+    blocks = iter(lambda: Counter(map(len, islice(reader, 1 << 15))), Counter())
+    return sum(told(blocks, say, lambda k: words(k << 15)), Counter())
+
+def _odd_lines(reader):
+    "Fields of the first line; lines that have another number of them, as (line, fields); the last line"
+    n, odd, last = None, [], 0
+    for row in reader:
+        if len(row) < 2 and not "".join(row).strip(): continue
+        n, last = n or len(row), reader.line_num
+        if len(row) != n: odd.append((last, len(row)))
+    return n, odd, last
+
 def check_lines(
     path:Path,
     encoding:str,
@@ -176,16 +191,15 @@ def check_lines(
     say=print, # Told how far it is, if it takes long
 )->int: # Fields in every line
     "Refuse a file in which a line has too few or too many fields"
-    odd, n, last = [], None, 0
     with _opened(path) as f, io.TextIOWrapper(f, encoding, newline="") as text:
-        lines = csv.reader(text, delimiter=separator)
+        reader = csv.reader(text, delimiter=separator)
         try:
-            for row in told(lines, say, lambda k: f"{path.name}: {k:,} lines looked over"):
-                last = lines.line_num
-                if len(row) == 0 or len(row) == 1 and not row[0].strip(): continue
-                n = n or len(row)
-                if len(row) != n: odd.append((last, len(row)))
-        except csv.Error as e: raise ProjectError(f"{path.name}, line {lines.line_num}: {e}. A quote that is opened and never closed does that; mend it, or set `collect.separator`.") from None
+            counts = _count_fields(reader, say, lambda k: f"{path.name}: {k:,} lines looked over")
+            if max(counts, default=0) > 1 and len(counts.keys() - {0}) == 1: return max(counts) # as it should be
+            text.seek(0)
+            reader = csv.reader(text, delimiter=separator)
+            n, odd, last = _odd_lines(reader)
+        except csv.Error as e: raise ProjectError(f"{path.name}, line {reader.line_num}: {e}. A quote that is opened and never closed does that; mend it, or set `collect.separator`.") from None
     if n is None: raise ProjectError(f"{path.name} holds nothing but blank lines. Fetch or export it again.")
     some = ", ".join(f"line {l} has {k}" for l,k in odd[:5]) + (f" and {len(odd)-5} more" if len(odd) > 5 else "")
     if len(odd) == 1 and odd[0][0] == last and odd[0][1] < n:
@@ -283,9 +297,11 @@ def _read_lines(path):
 
 # %% ../nbs/07_read.ipynb #cell-31
 def _read_parquet(path):
-    "Read a Parquet file part by part"
+    "Read a Parquet file part by part; what pandas took for an index is a column like any other, if it has a name"
     try:
-        for part in pq.ParquetFile(path).iter_batches(PART): yield part.to_pandas()
+        file = pq.ParquetFile(path)
+        names = [n for n in file.schema_arrow.names if not re.fullmatch(r"__index_level_\d+__", n)]
+        for part in file.iter_batches(PART, columns=names): yield pa.table(part).to_pandas(ignore_metadata=True)
     except (pa.ArrowException, OSError) as e: raise ProjectError(f"{path.name} is no readable Parquet file ({str(e).splitlines()[0]}). Fetch or export it again.") from None
 
 def _read_excel(path):

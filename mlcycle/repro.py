@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .core import ProjectError, load_params, nearest, read_file
 from .export import cell_kind, fingerprints, package_name
+from .inspect import check_charter
 from .run import chain, notebooks, stage_params
 
 # %% ../nbs/95_repro.ipynb #cell-4
@@ -79,14 +80,15 @@ def say_value(
     return [say.format(way=way, value=f"{figure(v['value'])} {money} a thousand cases ({figure(v['low'])} to {figure(v['high'])})") for way, v in ways.items()]
 
 # %% ../nbs/95_repro.ipynb #cell-14
-_MEANS = {"go":"go: machine learning is worth it", "simpler rule":"go with a simpler rule: it gets nearly all of what a model would", "collect more data":"collect more data: too little to tell, and more would help",
+_MEANS = {"go":"go: machine learning is worth it", "simpler rule":"go with a simpler rule: no model is surely worth more", "collect more data":"collect more data: too little to tell, and more would help",
           "no-go":"no-go: machine learning is not the tool", "pass":"the gate is open", "fail":"the gate is shut"}
 
 def _listed(reasons:list[str])->str: return "".join(f"\n  - {r}" for r in reasons)
 
 def _assessed(found:dict, money:str)->str: # Of decision.json
-    ways = {k:v for k, v in (found.get("value") or {"ways":{}})["ways"].items() if k in (found.get("best"), found.get("use"), "today")}
-    earned = say_value(ways, money, "{way} gains {value} over doing nothing")
+    said = {"today":"Today's way", "linear":"The linear model", "boosted":"The boosted model"}
+    ways = {said.get(k, f"The {k}"):v for k, v in (found.get("value") or {"ways":{}})["ways"].items() if k in (found.get("best"), found.get("use"), "today")}
+    earned = say_value(ways, money, "{way} gains {value} over doing nothing.")
     return _MEANS.get(found["verdict"], found["verdict"]) + _listed([*found["reasons"], *earned])
 
 def _good(metrics:dict, money:str)->str: # Of evaluate's metrics.json
@@ -130,7 +132,7 @@ def print_summary(
         took = [f"{float(r['wall_s']):.1f} s", f"{r['peak_mib']} MiB", r["rows_in"], r["rows_out"]] if r and state not in ("reused", "from cache") else [""]*4
         table.add_row(verb, state, *took)
     console.print(table)
-    for question, answer in verdicts(root): console.print(f"\n[bold]{question}[/bold] {escape(answer)}", soft_wrap=True)
+    for question, answer in [*(("Whose charter?", line) for line in check_charter(root)), *verdicts(root)]: console.print(f"\n[bold]{question}[/bold] {escape(answer)}", soft_wrap=True)
     console.print(f"\n[dim]Look at[/dim]  data/runs/*.ipynb: the executed notebooks (`{package_name(root)} show` makes pages of them); data/frame/charter.html; `dvc metrics show`; `dvc plots show`", soft_wrap=True)
 
 # %% ../nbs/95_repro.ipynb #cell-19

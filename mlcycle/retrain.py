@@ -60,7 +60,7 @@ def ask_labels(
     "Ask what the labels say"
     name, ref, fall = report["metric"], report["reference"], drop(report["reference"], now, report["higher"])
     over = f"over {now['periods'][0]} to {now['periods'][-1]}" if len(now["periods"]) > 1 else f"in {now['periods'][0]}"
-    sure = f"and at least {fall['low']:.4g} worse allowing for chance" if fall["low"] > 0 else "which chance explains"
+    sure = f"and at least {fall['low']:.4g} worse allowing for chance" if fall["low"] > 0 else "more than chance explains" if fall["high"] < 0 else "which chance explains"
     dead = now["value"] <= now["constant"] if report["higher"] else now["value"] >= now["constant"]
     return [
         {"question":"Is it no better than a constant?", "yes":bool(dead),

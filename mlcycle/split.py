@@ -382,9 +382,9 @@ def plot_periods(
         if name not in bars: continue
         ax.bar(bars.index, bars[name], bottom=base, color=colour, label=name)
         base += bars[name].to_numpy()
-    until = f" until {report['cuts']['validation']}" if report["cuts"] else ""
+    until = f" (labels known by {report['cuts']['validation']})" if report["cuts"] else ""
     gap = f"; {rows['gap']:,} rows in the gaps" if rows["gap"] else ""
-    ax.set(title=f"{rows['train']:,} rows to learn from{until}, {rows['production']:,} kept back in {later} periods{gap}", ylabel="rows")
+    ax.set(title=f"{rows['train']:,} rows to learn from{until}, {rows['production']:,} kept back in {later} periods{gap}", ylabel="rows", ylim=(0, 1.05*base.max()))
     ax.set_xticks(range(0, len(bars), max(1, len(bars)//12)))
     ax.tick_params(axis="x", rotation=45)
     ax.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Target', 'read_target', 'read_column', 'read_time', 'View', 'study', 'study_all', 'measure', 'describe', 'profile',
-           'interval', 'by_segment', 'all_segments', 'contrast', 'over_time', 'shared_gaps', 'gap_patterns']
+           'flush_left', 'interval', 'by_segment', 'all_segments', 'contrast', 'over_time', 'shared_gaps',
+           'gap_patterns']
 
 # %% ../nbs/10_view.ipynb #cell-2
 from typing import NamedTuple
@@ -14,6 +15,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from .contract import Column, Contract, inputs, labels
+from .mend import outlier_limits
 from .split import UNITS, calendar
 from .strength import MOST, cross, draw_rows, entropy, information, is_gap, rank_correlations, say_value, segment, stability, strength
 
@@ -104,10 +106,9 @@ def describe(values, column, min_rows)->dict:
         return {"distinct":len(counts), "rare":len(rare), "rare_rows":int(rare.sum()), "range":f"mostly {str(counts.index[0])[:30]}" if len(counts) else ""}
     known = np.sort(values[np.isfinite(values)])
     if not len(known): return {"distinct":0, "range":""}
-    low, middle, high = (known[int(q*(len(known) - 1))] for q in (0.25, 0.5, 0.75))
-    width, ends, distinct = 10*(high - low), (known[0], known[-1]), 1 + int((np.diff(known) > 0).sum())
-    counts = width and distinct > 10 and column.type in ("number", "integer")
-    far = np.searchsorted(known, middle - width) + len(known) - np.searchsorted(known, middle + width, side="right") if counts else 0
+    ends, middle, distinct = (known[0], known[-1]), np.median(known), 1 + int((np.diff(known) > 0).sum())
+    low, high = outlier_limits(pd.Series(known), 10) if distinct > 10 and column.type in ("number", "integer") else (-np.inf, np.inf)
+    far = np.searchsorted(known, low) + len(known) - np.searchsorted(known, high, side="right")
     return {"distinct":distinct, "range":" to ".join(say_value(v, column.type) for v in dict.fromkeys(ends)), "far":int(far), "middle":middle,
         "worst":max(ends, key=lambda v: abs(v - middle))}
 
@@ -125,6 +126,14 @@ def profile(
     return pd.DataFrame(lines + texts, columns=["column", "type", *keys])
 
 # %% ../nbs/10_view.ipynb #cell-17
+def flush_left(
+    table:pd.DataFrame, # Sentences, and few numbers
+): # The same, to show
+    "Show a table of sentences: from the left, nothing cut off, without row numbers"
+    head = [{"selector":"th", "props":"text-align: left"}]
+    return table.style.hide().format(escape="html", na_rep="").set_properties(**{"text-align":"left"}).set_table_styles(head)
+
+# %% ../nbs/10_view.ipynb #cell-20
 def interval(
     total:np.ndarray, # Sum of the values (k,)
     squares:np.ndarray, # Sum of their squares (k,)
@@ -140,7 +149,7 @@ def interval(
     middle, half = (mean + z*z/(2*n))/(1 + z*z/n), z*np.sqrt(np.maximum(mean*(1-mean), 0)/n + z*z/(4*n*n))/(1 + z*z/n)
     return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
 
-# %% ../nbs/10_view.ipynb #cell-18
+# %% ../nbs/10_view.ipynb #cell-21
 def _averages(codes, names, of, v, share, z):
     "Average one answer in each segment, and elsewhere"
     n = np.bincount(codes, minlength=len(names))
@@ -172,7 +181,7 @@ def all_segments(views:dict[str,View], target:Target)->pd.DataFrame:
     parts = [by_segment(v.codes, v.names, target, n, asked) for n, v in shown.items()]
     return pd.concat(parts or [by_segment(np.zeros(len(target.y), int), ["all rows"], target, "")], ignore_index=True)
 
-# %% ../nbs/10_view.ipynb #cell-21
+# %% ../nbs/10_view.ipynb #cell-24
 def contrast(
     t:pd.DataFrame, # Segments of one column, as `by_segment`
     task:str, # binary, multiclass or regression
@@ -187,7 +196,7 @@ def contrast(
     t = t.assign(times=t.target/t.elsewhere.clip(lower=1e-12), sure=sure if task == "regression" else np.where(sure > 0, ratio, 0))
     return t.sort_values("sure", kind="stable").iloc[-1]
 
-# %% ../nbs/10_view.ipynb #cell-24
+# %% ../nbs/10_view.ipynb #cell-27
 def over_time(
     table:pd.DataFrame, # The rows looked at
     contract:Contract,
@@ -207,7 +216,7 @@ def over_time(
     out = by_segment(codes, names, target, column.name, len(names))
     return out[out.segment != "missing"].reset_index(drop=True)
 
-# %% ../nbs/10_view.ipynb #cell-27
+# %% ../nbs/10_view.ipynb #cell-30
 def shared_gaps(
     views:dict[str,View],
 )->pd.DataFrame: # Of the rows where the line's column is missing, the share where the column's is too; named on both sides

@@ -101,10 +101,17 @@ def decide_way(
     "Turn predictions of a fold into decisions"
     if tried["task"] == "regression": return p
     if tried["task"] == "multiclass": return p.argmax(1)
-    order = np.random.default_rng([tried["seed"], i]).permutation(len(p))
+    order, room = np.random.default_rng([tried["seed"], i]).permutation(len(p)), _room(tried, i, aim.capacity)
     d = np.empty(len(p), dtype=int)
-    d[order] = most_likely(np.zeros(len(p)), tried["today"][tried["data"][i]["judged"]][order] == 1, aim.capacity) if today else act(p[order, 1], aim.costs, aim.capacity)
+    d[order] = most_likely(np.zeros(len(p)), tried["today"][tried["data"][i]["judged"]][order] == 1, room) if today else act(p[order, 1], aim.costs, room)
     return d
+
+def _room(tried, i, capacity):
+    "Share of a window's rows that can be acted on: whole rows, and what one window leaves over goes to the next of its order"
+    if capacity is None: return None
+    before = sum(len(tried["data"][j]["judged"]) for j in range(i) if tried["which"][j] == tried["which"][i])
+    rows = len(tried["data"][i]["judged"])
+    return (int(capacity*(before + rows) + 1e-9) - int(capacity*before + 1e-9))/rows
 
 # %% ../nbs/10_ways.ipynb #cell-15
 def idle_wins(
@@ -194,7 +201,7 @@ def compare(
 def weigh(
     tried:dict, # As `try_ways` gives it
     aim:Aim,
-)->dict: # won, mean {way: number}, over {way: as `compare`}, sure (ways that surely help), best, idle (best without learning), reach (ways that may reach the minimum), short (of it)
+)->dict: # won, mean {way: number}, over {way: as `compare`}, sure (ways that surely help), best, idle (best without learning), reach (those of them that may reach the minimum), short (of it)
     "Find which ways surely help, and which is best"
     won, level, ways = win_table(tried, aim), strict(aim), contenders(aim)
     idle = [w for w in ("constant", "nothing", "today") if w in won]
@@ -204,8 +211,9 @@ def weigh(
     by_metric = replace(aim, costs=None)
     turned = {w: interval(wins(tried, tried["guessed"][w], by_metric), tried, level) for w in ways}
     asked = -np.inf if aim.minimum is None else aim.minimum*(1 if aim.metric.higher else -1)
-    return {"won":won, "over":over, "sure":[w for w in ways if over[w]["low"] > aim.gain], "best":best, "mean":mean, "idle":max(idle, key=mean.get),
-        "reach":[w for w in ways if turned[w]["high"] >= asked], "short":asked - max(t["value"] for t in turned.values())}
+    sure = [w for w in ways if over[w]["low"] > aim.gain]
+    return {"won":won, "over":over, "sure":sure, "best":best, "mean":mean, "idle":max(idle, key=mean.get),
+        "reach":[w for w in sure if turned[w]["high"] >= asked], "short":asked - max(turned[w]["value"] for w in sure or ways)}
 
 # %% ../nbs/10_ways.ipynb #cell-29
 def simple_share(
@@ -229,7 +237,7 @@ def simplest(
 )->dict|None: # way, share (as `simple_share`), better (how much more the best wins); None if none is enough
     "Find the simplest way that is enough"
     ways, level = contenders(aim), 1 - (1 - aim.level)/3
-    for way in (w for w in SIMPLE if w in found["sure"] and w in found["reach"]):
+    for way in (w for w in SIMPLE if w in found["reach"]):
         beyond = [w for w in ways[ways.index(way) + 1:] if compare(found["won"], w, [way], tried, level)["low"] > aim.gain]
         share = simple_share(found, way, tried, aim.level)
         if not beyond or share["value"] >= aim.enough: return {"way":way, "share":share, "beyond":beyond}

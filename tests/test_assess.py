@@ -9,10 +9,10 @@ from conftest import DATASETS, PACKAGE, ROOT, clone
 from threadpoolctl import threadpool_limits
 
 from mlcycle import assess, train, ways
-from mlcycle.contract import inputs, labels
+from mlcycle.contract import coerce, inputs, labels
 from mlcycle.propose import propose
 from mlcycle.core import ProjectError, check_section, load_params
-from mlcycle.folds import draw_order, forward_folds, ties
+from mlcycle.folds import draw_order, forward_folds, make_folds, ties
 from mlcycle.metrics import main_metric, todays_way
 from mlcycle.recipe import CANDIDATES, make_pipeline, make_recipe, plan, say_tree
 
@@ -190,6 +190,62 @@ def test_the_charter_is_quoted_and_the_decision_is_json():
     assert flat["roc_auc"]["tree"]["value"] == decision["baselines"]["tree"]["metric"]
     page = assess.say_decision(decision | {"rules": {"rule": [], "tree": []}, "checks": [assess.check("ASSESS-01", True, 1, "`x`: knows")]})
     assert "Owner: Care" in page and "ASSESS-01 leakage" in page
+
+
+def test_a_no_go_names_what_was_left_out_as_leaking():
+    t = noise(0).assign(reason=lambda t: np.where(t.y == "yes", "price", "none"))
+    decision, _, _, (contract, _, _) = judged(t, reason="leaking")
+    left_out = assess.say_left_out(decision["verdict"], contract)
+    assert decision["verdict"] == "no-go" and "`reason`" in left_out[0] and "role `feature` in data/contracts/t.yaml" in left_out[0]
+    assert assess.say_left_out("go", contract) == [] == assess.say_left_out("no-go", judged(noise(0))[3][0])
+    check = assess.check_leaks(coerce(t, contract), contract, P)
+    assert not check["found"] and "Left out already, by the role `leaking`: `reason`" in check["words"]
+    assert verdict(t, reason="feature") == "simpler rule"
+
+
+def test_what_looks_better_says_how_many_rows_it_takes_to_be_sure():
+    reasons = judged(ruled(3, 0, n=60), replace(AIM, costs=OFFER, capacity=0.1))[0]["reasons"]
+    assert re.search(r"If the difference is real, it takes about [\d.]+ times the rows", reasons[1])
+    over = {"than": "constant", "value": 1., "low": -1., "high": 3.}
+    assert "about 4 times the rows" in assess._more_rows(over, AIM) and assess._more_rows(over | {"value": -1.}, AIM) == ""
+
+
+def test_only_ways_that_surely_help_can_reach_the_minimum():
+    found = judged(noise(1), replace(AIM, minimum=0.55))[2]
+    assert found["sure"] == found["reach"] == []
+    some = judged(sums(n=400), replace(AIM, minimum=0.55))[2]
+    assert set(some["reach"]) <= set(some["sure"]) != set()
+
+
+def test_capacity_holds_over_all_windows_of_an_order():
+    aim = replace(AIM, costs=OFFER, capacity=0.15)
+    _, tried, _, _ = judged(ruled(4, 0, n=60), aim)
+    for order in (0, 1):
+        windows = [i for i, o in enumerate(tried["which"]) if o == order]
+        rows, acted = (sum(v) for v in zip(*((len(tried["data"][i]["judged"]), ways.decide_way(tried, i, np.tile([0., 1.], (len(tried["data"][i]["judged"]), 1)), aim).sum()) for i in windows)))
+        assert acted == int(0.15*rows) > sum(int(0.15*len(tried["data"][i]["judged"])) for i in windows)   # windows of six rows have no room for whole rows
+
+
+def test_amounts_with_lopsided_costs_say_what_means_cannot_do():
+    decision = judged(sums(task="regression"), replace(AIM, costs={"over": 1., "under": 199.}))[0]
+    assert decision["verdict"] == "no-go" and "an amount that 99.5 % of the cases stay below" in " ".join(decision["reasons"])
+    assert not any("margin" in r for r in judged(sums(task="regression"), replace(AIM, costs={"over": 1., "under": 1.}))[0]["reasons"])
+
+
+# few entities
+
+@pytest.mark.parametrize("entities", [2, 3, 4, 5])
+def test_few_entities_are_never_on_both_sides(entities):
+    groups, y = np.arange(240) % entities, np.random.default_rng(0).integers(0, 2, 240)
+    for parts in (make_folds(y, "binary", 5, 0, groups=groups)[0], forward_folds(y, "binary", 5, 0, 2, groups=groups)[0]):
+        assert parts and all(not set(groups[a]) & set(groups[b]) for a, b in parts)
+    assert "by group in 2 random orders" in forward_folds(y, "binary", 5, 0, 2, groups=groups)[2]
+
+
+def test_an_early_and_a_late_entity_are_no_crash():
+    t = sums(n=200).assign(day=pd.date_range("2024-01-01", periods=200), who=np.where(np.arange(200) < 100, "a", "b"))
+    contract = propose(t, "t", "y", roles={"day": "time", "who": "group"})
+    assert "different entities" in assess.check_shift(pd.DataFrame(inputs(t, contract)), contract, ties(t, contract), P)["words"]
 
 
 # intervals

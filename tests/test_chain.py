@@ -22,6 +22,22 @@ def test_the_summary_says_what_ran_and_what_was_decided(chain):
     for piece in ["Worth it?", "How good?", "roc_auc", "Good enough?", "gate ", "What now?", "Look at"]: assert piece in chain.printed, piece
 
 
+def test_what_was_planted_in_the_example_is_found_without_being_told(chain):
+    assert "roles: {}" in chain.text("params.yaml") and chain.printed                    # nobody said anything, and the first run proposed the contract
+    roles = {c["name"]: c["role"] for c in chain.json("data/collect/contract.json")["columns"]}
+    assert {n: r for n, r in roles.items() if r != "feature"} == dict(cancel_reason="leaking", customer_id="group", month="time", churn_known_on="arrival", currency="constant", churned="target")
+    why = {f["column"]: f["found"] for f in chain.json("data/collect/provenance.json")["findings"]}
+    assert "predicts the target on its own" in why["cancel_reason"] and "several rows" in why["customer_id"] and "label became known" in why["churn_known_on"]
+    account = {(a["what"].split(" (")[0], a["column"]): a["rows"] for a in chain.json("data/prepare/audit.json")}
+    for line in [("unified: spelling", "payment_method"), ("unified: spelling", "region"), ("dropped: exact copy", ""), ("left out: label came after the cut", "churned"), ("flagged: far from the rest", "hours_watched")]:
+        assert account.get(line, 0) > 0, f"{line} is not in the account: {account}"
+    split = chain.json("data/prepare/split.json")
+    assert split["kind"] == "time" and split["delay"] >= 59 and min(split["gap"].values()) > 0
+    kept_out, = [f for f in chain.json("data/explore/findings.json") if f["kind"] == "kept out"]
+    leak = next(c for c in chain.json("data/assess/decision.json")["checks"] if c["code"] == "ASSESS-01")
+    assert kept_out["column"] == "cancel_reason" and kept_out["number"] > 0.99 and not leak["found"] and "`cancel_reason`" in leak["words"]
+
+
 def test_nothing_changed_nothing_runs(chain):
     assert chain.repro() == []
     assert "Everything is up to date" in chain.sh(PACKAGE, "status")
@@ -156,7 +172,8 @@ SETS = {
     "breast_cancer": dict(frame__target="target", collect__source="sklearn:breast_cancer"),
     "diabetes": dict(frame__target="target", collect__source="sklearn:diabetes"),
 }
-EXAMPLE_ONLY = dict(frame__minimum=None, frame__costs=None, frame__metric=None, frame__positive=None, frame__sensitive=[], collect__roles={})
+EXAMPLE_ONLY = dict(frame__minimum=None, frame__aim=None, frame__guardrails={}, frame__costs=None, frame__contact=None, frame__capacity=None, frame__today=None,
+                    frame__metric=None, frame__positive=None, frame__sensitive=[], collect__roles={})
 
 
 @pytest.mark.chains

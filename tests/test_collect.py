@@ -1,20 +1,22 @@
 """Files of real life load right or are refused in words; columns get the right types and roles; nothing private gets out."""
-import gzip, json, sqlite3
+import gzip, json, sqlite3, tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from conftest import DATASETS
-from mlcycle.collect import (Params, about_leaks, about_roles, about_values, check_agreement, contract_for, hold, leave_record, load, merge_findings,
+from mlcycle.collect import (Params, about_leaks, about_roles, about_values, check_agreement, contract_for, hold, leave_record, load, make_room, mask_found, merge_findings,
     overview, plot_missing, provenance, read_known, show_findings, write_parts)
-from mlcycle.contract import ContractBroken, check_table, plain
+from mlcycle.contract import ContractBroken, check_table, plain, read_contract
 from mlcycle.core import ProjectError, check_section, read_file, write_file
 from mlcycle.example import CHURN_TRUTH, make_churn
 from mlcycle.gather import fill_in
+from mlcycle.propose import observed_contract
 
 DEFAULTS = dict(source="t.csv", name="t", query=None, join={}, rows=None, seed=0, roles={}, max_levels=100, encoding=None, separator=None, decimal=None, thousands=None)
-GOAL = dict(target="y", task=None, positive=None, sensitive=[])
+GOAL = dict(target="y", task=None, positive=None, sensitive=[], forbidden=[], guardrails={}, costs=None, today=None)
 
 
 def put(folder, text, name="t.csv", encoding="utf-8"):
@@ -24,14 +26,14 @@ def put(folder, text, name="t.csv", encoding="utf-8"):
 
 def read(folder, **changes):
     "The table as it is loaded, and what was found"
-    loaded = load(Params(**(DEFAULTS | changes)), folder, folder/".shelves")
+    loaded = load(Params(**(DEFAULTS | changes)), folder, Path(tempfile.mkdtemp()))
     return loaded.table.take(), " | ".join(f"{n['column']}: {n['found']} -> {n['done']} {n['rows']} {n['samples']}" for n in loaded.notes)
 
 
 def collect(folder, goal={}, known=None, **changes):
     "All that the stage does between reading and writing"
     p, goal = Params(**(DEFAULTS | changes)), GOAL | goal
-    loaded = load(p, folder, folder/".shelves", known)
+    loaded = load(p, folder, Path(tempfile.mkdtemp()), known)
     contract = contract_for(loaded, p, goal, known)
     typed, warnings = hold(loaded.table, contract, check_table(loaded.table, contract))
     findings = merge_findings(loaded.notes + warnings + about_leaks(typed, contract) + about_roles(typed, contract) + about_values(typed, contract), contract)
@@ -408,3 +410,46 @@ def test_real_files(name):
     typed, contract, _ = collect(DATASETS, dict(target=target), source=name)
     assert contract.task == task and {c.name:c.role for c in contract.columns if c.role not in ("feature", "target")} == roles
     if "TotalCharges" in typed: assert contract.column("TotalCharges").type == "number" and typed.TotalCharges.isna().sum() == 11
+
+
+# ---- what a second look found
+
+def test_what_a_killed_run_left_is_cleared_away(tmp_path):
+    (tmp_path/".shelves.old").mkdir(); (tmp_path/".collect.lock").touch()
+    with make_room(tmp_path) as room: assert {p.name for p in tmp_path.iterdir()} == {".collect.lock", room.rpartition("/")[2]}
+    assert [p.name for p in tmp_path.iterdir()] == [".collect.lock"]
+
+
+def test_slips_that_are_taken_as_missing_are_actions(tmp_path):
+    _, first, _ = collect(put(tmp_path, rows(size=range(60)).assign(size=lambda t: t["size"] % 7).to_csv(index=False)))
+    kept = read_contract(plain(first) | {"columns":[c | ({"broken":"repair", "fill":0} if c["name"] == "size" else {}) for c in plain(first)["columns"]]})
+    typed, _, findings = collect(put(tmp_path, rows(size=["3"]*59 + ["many"]).to_csv(index=False)), known=kept)
+    assert [(n["column"], n["count"], n["samples"]) for n in findings if n["action"]] == [("size", 1, ["'many'"])] and typed["size"].isna().sum() == 1
+
+
+def test_a_contract_that_leaves_nothing_to_learn_from(tmp_path):
+    _, first, _ = collect(put(tmp_path, rows().to_csv(index=False)))
+    kept = read_contract(plain(first) | {"columns":[c | ({"role":"forbidden"} if c["name"] == "x" else {}) for c in plain(first)["columns"]]})
+    with pytest.raises(ProjectError, match="leaves no column to learn from: x is forbidden"): collect(tmp_path, known=kept)
+
+
+def test_personal_values_in_the_wrong_column_are_masked(tmp_path):
+    _, first, _ = collect(put(tmp_path, rows(plan=["a", "b"]*30).to_csv(index=False)))
+    table = load(Params(**DEFAULTS), put(tmp_path, rows(plan=[f"anna{i}@example.org" for i in range(60)]).to_csv(index=False)), tmp_path/".shelves", first).table
+    found, wary = mask_found(check_table(table, first), table, first)
+    leave_record(tmp_path/"runs", observed_contract(table, wary), found)
+    with pytest.raises(ContractBroken) as e: hold(table, first, found)
+    assert "plan" in str(e.value) and "anna" not in str(e.value) + "".join(p.read_text() for p in (tmp_path/"runs").iterdir())
+
+
+def test_parquet_of_pandas(tmp_path):
+    rows(list=[[1, 2]]*30 + [[3]]*30).set_index("x").to_parquet(tmp_path/"t.parquet")
+    table, _ = read(tmp_path, source="t.parquet")
+    assert sorted(table) == ["list", "x", "y"] and table["list"].tolist() == ["[1, 2]"]*30 + ["[3]"]*30 # an index with a name is a column
+    rows().query("x > 0").to_parquet(tmp_path/"t.parquet")
+    assert list(read(tmp_path, source="t.parquet")[0]) == ["x", "y"] # one without is none
+
+
+def test_numbers_too_long_for_any_type(tmp_path):
+    table, _ = read(put(tmp_path, '{"a":1, "b":"x"}\n{"a":123456789012345678901234567890, "b":"y"}\n', "t.jsonl"), source="t.jsonl")
+    assert table.a.tolist() == ["1", "123456789012345678901234567890"]

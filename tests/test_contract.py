@@ -1,5 +1,5 @@
 "The contract meets bad tables and bad rows, and says what is wrong, what is allowed and what to do; only a person widens it."
-import os, subprocess, sys, timeit
+import importlib, os, subprocess, sys, timeit
 
 import numpy as np
 import pandas as pd
@@ -188,10 +188,26 @@ def test_a_few_slips_can_be_taken_as_missing_but_not_a_whole_column():
 
 @pytest.mark.parametrize("keys,words", [
     (dict(broken="ignore"), "'stop', 'repair' or 'keep'"), (dict(fill="many"), "`fill` is 'many'; allowed: a whole number"), (dict(fill=1.5), "`fill` is 1.5; allowed: a whole number"), (dict(gaps=2), "less than or equal to 1"),
+    (dict(fill=float("inf")), "`fill` is inf"), (dict(fill=1, nullable=False), "take one of the two out"), (dict(type="category", fill=False), "write it in quotes"),
+    (dict(minimum=float("nan")), "finite number"), (dict(type="boolean", minimum=0), "are for numbers, and the type is boolean"), (dict(categories=["1"]), "are for the type category"),
     (dict(minimum=3, maximum=2), "`minimum` 3 is above `maximum` 2"), (dict(type="category", personal=True, categories=["Ann Lee"]), "lists no values: take `categories` out")])
 def test_promises_that_make_no_sense(keys, words):
     values = {"name":"t", "task":"regression", "columns":[{"name":"x", "type":"integer"} | keys, {"name":"y", "type":"number", "role":"target"}]}
     refusal(["t.yaml", "column `x`", words], read_contract, values, "t.yaml")
+
+
+@pytest.mark.parametrize("keys,words", [(dict(role="time"), "`x` is the time and of type category"), (dict(role="arrival", type="integer"), "`x` is the arrival and of type integer; allowed for it: datetime"),
+    (dict(role="target"), "`x` is the target and of type category; allowed for it: number, integer")])
+def test_roles_that_a_type_cannot_have(keys, words):
+    other = {"name":"y", "type":"number", "role":"feature" if keys["role"] == "target" else "target"}
+    refusal(["t.yaml", words], read_contract, {"name":"t", "task":"regression", "columns":[{"name":"x", "type":"category"} | keys, other]}, "t.yaml")
+
+
+def test_what_stands_for_a_missing_value_lets_it_be_missing():
+    c = read_contract({"name":"t", "task":"regression", "columns":[{"name":"x", "type":"integer", "fill":3}, {"name":"y", "type":"number", "role":"target"}]})
+    assert not len(check_table(pd.DataFrame({"x":[1, None], "y":1.}), c)) and check_row({}, c) == ([], []) == check_row({"x":None}, c)
+    assert inputs({"x":[1, None]}, c)["x"].tolist() == [1, 3] == inputs(pd.DataFrame({"x":[1, None]}), c)["x"].tolist()
+    assert read_contract(read_yaml(yaml.safe_dump(plain(c)))) == c
 
 
 NAMES = [f"{a} {b}" for a in ("Anna", "Bo", "Chen", "Dana", "Eve", "Faruk") for b in ("Adams", "van Berg", "O'Connor", "Du Pont", "Weiß-Blau", "Ng")]
@@ -411,6 +427,22 @@ def test_slips_that_are_repaired_are_told_and_not_accepted(project, capsys):
     assert deliver(project, second()) and print_diff(project) == 1
     assert "size type number text, not learned from no" in " ".join(capsys.readouterr().out.split())
     assert accept(project) == 0 and read_contract(read_file(path)).column("size").type == "number" and print_diff(project) == 0
+
+
+def test_a_column_that_was_renamed_is_told_beside_its_new_name(project, capsys):
+    deliver(project, table().assign(key=table().key).rename(columns={"size":"Size"}))
+    assert print_diff(project) == 1 and "gone; did you mean `Size`?" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("text", ["version: [", "columns: []", ""])
+def test_a_contract_that_is_torn_is_a_complaint_everywhere(project, text, monkeypatch):
+    monkeypatch.setattr("mlcycle.inspect.project_module", lambda root, verb: importlib.import_module(f"mlcycle.{verb}"))
+    (project/"settings.ini").write_text("[DEFAULT]\nlib_name = mlcycle\n")
+    path = project/"data/contracts/t.yaml"
+    path.write_text(text or path.read_text().replace("name: t\n", "name: other\n", 1))
+    os.utime(project/"data/runs/contract/t.broken.json", (1, 1))
+    with pytest.raises(ProjectError, match="data/contracts/t.yaml") as e: print_diff(project)
+    assert check_contract(project) == [str(e.value)]
 
 
 @pytest.mark.parametrize("seed", range(12))

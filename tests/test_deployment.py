@@ -53,7 +53,7 @@ def contract(task="binary", **columns):
     t, _ = table(20)
     kind = lambda c: "category" if c in CATEGORIES else {"since": "datetime", "flag": "boolean"}.get(c, "number")
     made = [Column(name=c, type=kind(c), nullable=c in ("a b", "plan", "flag"), **columns.get(c, {})) for c in t]
-    return Contract(name="odd", task=task, classes=CLASSES[task], positive="yes" if task == "binary" else None, columns=[*made, Column(name="target", type="category", role="target")])
+    return Contract(name="odd", task=task, classes=CLASSES[task], positive="yes" if task == "binary" else None, columns=[*made, Column(name="target", type="number" if task == "regression" else "category", role="target")])
 
 
 def scheme(encoder=None):

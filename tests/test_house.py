@@ -2,6 +2,7 @@
 import json, os, re, shutil, stat, subprocess, sys
 
 import pytest
+import yaml
 
 from conftest import BIN, PACKAGE, ROOT, House
 
@@ -68,6 +69,14 @@ def test_readme_names_only_commands_that_exist():
         used = set(re.findall(rf"^\s*(?:\$ )?(?:\.venv/bin/)?{word} ([a-z][a-z-]*)", blocks, re.M))
         assert used - known == set(), f"README names {word} {used - known}"
     assert {"run", "test"} <= set(re.findall(r"\bmake ([a-z][a-z-]*)", text))
+
+
+def test_a_borrowed_charter_is_told(toy):
+    "Whoever brings other data and keeps the example's charter hears of it"
+    frame = yaml.safe_load((ROOT/"params.yaml").read_text())["frame"]
+    for source, unit, told in [("data/raw/t.csv", frame["unit"], 1), ("example:churn", frame["unit"], 0), ("data/raw/t.csv", "one visit", 0)]:
+        toy.write("params.yaml", yaml.safe_dump({"frame": frame | {"unit": unit}, "collect": {"source": source}}))
+        assert len(inspect.check_charter(toy.root)) == told
 
 
 def test_running_and_serving_do_not_import_the_workshop():

@@ -1,11 +1,13 @@
 "Rows that cannot be prepared are refused in words; rows that can are split the same way every time."
-import os, subprocess, sys, time
+import os, shutil, subprocess, sys, time
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn import datasets
 
+from conftest import DATASETS
+from test_collect import collect
 from mlcycle.contract import Column, Contract, coerce, read_contract
 from mlcycle.core import SEALED, ProjectError, check_section, tidy
 from mlcycle.example import make_churn
@@ -510,3 +512,16 @@ def test_order_of_the_rows_changes_nothing():
 
 
 def test_the_test_rows_are_sealed(): assert SEALED == {"data/prepare/test.parquet":"evaluate"}
+
+
+def test_blanks_of_a_real_file_are_in_the_account_and_stay_missing(tmp_path):
+    file = DATASETS/"telco_churn"/"Telco-Customer-Churn.csv"
+    if not file.exists(): pytest.skip(f"{file} is not there: set DATASETS to the folder of shared data sets")
+    shutil.copy(file, tmp_path)
+    typed, c, findings = collect(tmp_path, {"target":"Churn"}, source=file.name)
+    line, = [e for e in from_collect(findings, c, len(typed)) if e["column"] == "TotalCharges"]
+    assert line["rows"] == 11 and line["stage"] == "collect" and "blank" in line["what"] and "missing" in line["what"]
+    p = Params(**BASE)
+    rows, audit = clean(typed, c, p)
+    tables = split_rows(rows, c, p)[0]
+    assert sum(t.TotalCharges.isna().sum() for t in tables.values()) == 11 and any("TotalCharges 0.2%" in a["example"] for a in audit if a["what"] == "kept: missing, for the model")

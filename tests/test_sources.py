@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from mlcycle.collect import check_agreement, leave_record, write_parts
-from mlcycle.contract import check_table
+from mlcycle.contract import Column, check_table
 from mlcycle.core import ProjectError, check_section, read_file
-from mlcycle.gather import fill_in
+from mlcycle.gather import Join, fill_in, join_source
 from mlcycle.propose import observed_contract
 from mlcycle.read import PART, Shelf, read_files, type_texts
 from test_collect import DEFAULTS, GOAL, Params, collect, load, put, read, refused, rows
@@ -197,6 +197,32 @@ def test_personal_keys_are_masked(tmp_path):
     put(tmp_path, rows(mail=[f"x{i}@example.org" for i in range(60)]).drop(columns="y").to_csv(index=False))
     with pytest.raises(ProjectError) as e: read(tmp_path, **more)
     assert "(masked)" in str(e.value) and "example.org" not in str(e.value)
+
+
+def test_keys_that_the_contract_calls_personal_are_masked(tmp_path):
+    shelves = [Shelf(), Shelf()]
+    for shelf, first in zip(shelves, (0, 900)): shelf.append(pd.DataFrame({"k":[f"{first + i}" for i in range(60)], f"v{first}":range(60)}))
+    def refusal(**kept):
+        with pytest.raises(ProjectError) as e: join_source(*shelves, Join(source="x", on=["k"]), "labels", **kept)
+        return str(e.value)
+    assert "k 900" in refusal() and "(masked)" in (hidden := refusal(kept={"k":Column(name="k", type="text", personal=True)})) and "k 900" not in hidden
+
+
+def test_keys_that_came_as_floats(tmp_path):
+    table, said = read(tmp_path, **two(tmp_path, answers().assign(k=lambda t: t.k.astype(float))))
+    assert table.y.notna().all() and "compared as numbers" in said
+
+
+def test_two_arrivals_are_one_too_many(tmp_path):
+    more = two(tmp_path, answers(known=pd.date_range("2024-03-01", periods=60)), arrival="known")
+    with pytest.raises(ProjectError, match="2 columns have the role `arrival`"): collect(tmp_path, join=more["join"] | {"again": more["join"]["labels"]})
+
+
+def test_a_sign_has_one_meaning(tmp_path): refused(tmp_path, "`collect.decimal` and `collect.thousands` are both ','", text="a,b\n1,x\n", decimal=",", thousands=",")
+
+
+def test_a_join_is_no_path():
+    with pytest.raises(ProjectError, match="should match pattern"): check_section(Params, DEFAULTS | {"join": {"../..": {"source": "a.csv", "on": ["k"]}}}, "collect")
 
 
 def test_joins_in_the_parameters():
