@@ -89,7 +89,7 @@ def _compare_gaps(c, now):
 def _other_type(c, now):
     "A column whose values are of another type now"
     fresh = dict(type=now.type, minimum=None, maximum=None, categories=now.categories if now.type == "category" else None)
-    idle = ", not learned from" if now.type == "text" and c.role == "feature" else ""
+    idle = ", read as words" if now.type == "text" and c.role == "feature" else ""
     return Difference(c.name, "type", c.type, now.type + idle, True, None if c.role in ("target", "time", "arrival") else fresh)
 
 def _compare_categories(c, now):

@@ -22,7 +22,8 @@ from .contract import Contract, inputs, labels, read_contract
 from .core import ProjectError, Section, Stage, read_params
 from .folds import cross_predict, fold_data, make_folds, score_folds, ties
 from .metrics import flat_metrics, main_metric, todays_way
-from .recipe import make_pipeline, make_recipe, plan, say_tree
+from .models import make_pipeline
+from .recipe import make_recipe, plan, say_tree
 from .split import notable
 from .strength import draw_rows, say_strength, strength, suspects
 from .ways import (MODELS, NAMES, SIMPLE, WAYS, Aim, amount, by_window, capital, ceiling, contenders, count_rows, grow, grown_way, idle_wins, interval, label_noise,
@@ -225,7 +226,7 @@ def check_golden(
 )->dict: # As `check` gives it
     "See whether one column does nearly all"
     if not found["sure"]: return check("ASSESS-02", False, None, "Nothing surely helps, so no column can.")
-    alone = {c:strength(X[c].to_numpy(), y, tried["task"], p.seed) for c in X}
+    alone = {c:strength(X[c].to_numpy(), y, tried["task"], p.seed) for c in X if X[c].dtype != object or X[c].nunique() <= p.max_levels}
     top, all_ = max(alone, key=alone.get), joint_strength(tried, found["best"])
     share = min(1., alone[top]/max(all_, 1e-9))
     return check("ASSESS-02", share >= p.enough, share, f"`{top}` alone reaches {say_strength(alone[top], tried['task'])}, {100*share:.0f} % of what all columns do together.")

@@ -32,6 +32,7 @@ class Meta(Section):
     estimator:str # What kind of model
     inputs:dict[str,str] # Feature → input of the graph
     tolerance:float # How far the graph may differ from the pipeline it was made from, times `target_scale`
+    interval:float|None = None # Share of rows that `low` to `high` should hold; None: the graph has no interval
 
 # %% ../nbs/03_bundle.ipynb #cell-7
 class BundleBroken(ProjectError):
@@ -154,11 +155,12 @@ class Bundle:
 
     def predict(self,
         columns:dict[str,np.ndarray], # Feature → (n,), as from `contract.inputs`
-    )->dict[str,np.ndarray]: # label object (n,) and scores float64 (n, k); regression: value float64 (n,)
+    )->dict[str,np.ndarray]: # label object (n,) and scores float64 (n, k); regression: value, and with an interval low and high, float64 (n,)
         "Predict rows, many at once"
         n, classes = len(next(iter(columns.values()))), self.meta.classes
-        out = ask(self._session, self.meta.inputs, columns) if n else np.zeros((0, len(classes or "1")))
-        if classes is None: return {"value":out.ravel()}
+        names = ("value",) if self.meta.interval is None else ("value", "low", "high")
+        out = ask(self._session, self.meta.inputs, columns) if n else np.zeros((0, len(classes or names)))
+        if classes is None: return dict(zip(names, out.T))
         return {"label":decide_labels(out, classes, self.meta.threshold), "scores":out}
 
 # %% ../nbs/03_bundle.ipynb #cell-25

@@ -152,7 +152,7 @@ def find_mix(table, contract, views)->list[dict]:
     def many(k, kind): return f"{k} {WORDS[kind][k != 1]}"
     each = ", ".join(many(k, t) for t, k in kinds.items())
     words = f"{len(views)} of {len(contract.columns)} columns can be learned from: {each}" if len(views) else "No column can be learned from"
-    out = [finding("mix", "", len(views), words + (f"; {many(len(texts), 'text')} cannot yet." if texts else "."))]
+    out = [finding("mix", "", len(views), words + (f"; {many(len(texts), 'text')} can be read for words." if texts else "."))]
     for n in texts:
         some = table[n].dropna().iloc[:MOST]
         length = some.str.split().str.len().mean() if len(some) else 0

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from .contract import Contract
 from .core import ProjectError
 from .metrics import score
-from .recipe import make_steps, predict
+from .models import make_steps, predict
 
 # %% ../nbs/06_folds.ipynb #cell-4
 def _time_folds(
@@ -139,8 +139,9 @@ def fold_data(
     "Turn rows into numbers, fold by fold; a column that is missing in all rows learned from counts as 0 there"
     out = []
     for a, b in parts:
-        with np.errstate(invalid="ignore"): fitted = clone(recipe).fit(X.iloc[a], y[a])
-        learn, judge = fitted.transform(X.iloc[a]), fitted.transform(X.iloc[b])
+        fitted = clone(recipe)
+        with np.errstate(invalid="ignore"): learn = fitted.fit_transform(X.iloc[a], y[a]) # an encoder that looks at the target keeps each row's own out of it
+        judge = fitted.transform(X.iloc[b])
         learn[:, np.isnan(learn).all(0)] = 0
         out.append({"learn":learn, "judge":judge, "y_learn":y[a], "y_judge":y[b], "learned":a, "judged":b})
     return out

@@ -16,7 +16,7 @@ from scipy.stats import chi2_contingency, false_discovery_control
 from threadpoolctl import threadpool_limits
 
 from .core import ProjectError, Section, Stage, read_params
-from .contract import Contract, inputs, labels
+from .contract import Contract, count_words, inputs, labels
 from .metrics import constant, flat_metrics, intervals, main_metric, score
 from .bundle import load_bundle
 
@@ -209,7 +209,7 @@ def look_at(
     p:Params,
 )->dict: # score, columns, drifted, unseen
     "Look for drift in one period"
-    columns = {n:v for n, v in inputs(rows, contract).items() if n in profile["columns"]}
+    columns = {n:count_words(v) if contract.column(n).type == "text" else v for n, v in inputs(rows, contract).items() if n in profile["columns"]}
     table = flag(compare({**columns, "_score":rows["_value" if contract.task == "regression" else "_score"].to_numpy(float)},
         {**profile["columns"], "_score":profile["scores"]}, profile.get("rows", 1)), p.false_alarms, p.floor)
     found = table.to_dict("records")

@@ -17,12 +17,12 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from .bundle import Bundle, Meta, load_bundle, seal
-from .contract import Contract, inputs, labels, narrow, read_contract
+from .contract import Contract, count_words, inputs, labels, narrow, read_contract
 from .core import ProjectError, Section, Stage, read_params, tidy, write_file
-from .frame import hold_limit
-from .graph import answer, graph_inputs, hard_rows, insist, last_step, make_graph, parity, take_apart
+from .frame import OVERRULED, hold_limit
+from .graph import answer, graph_inputs, hard_rows, insist, make_graph, parity, take_apart
 from .metrics import find_edges, full_metrics, main_metric
-from .recipe import load_model, predict
+from .models import describe, find_band, load_model, predict, say_model
 
 # %% ../nbs/31_package.ipynb #cell-3
 class Params(Section):
@@ -70,11 +70,11 @@ def make_profile(
     bins:int, # For a number, as for `find_edges`
 )->dict: # `profile.json`, version 1
     "Describe the rows that a model learned from"
-    watched = {c.name:profile_column(columns[c.name], c.type, bins) for c in contract.features if not c.personal}
+    watched = {c.name:profile_column(count_words(columns[c.name]) if c.type == "text" else columns[c.name], c.type, bins) for c in contract.features if not c.personal}
     return {"version":1, "rows":len(y), "columns":watched, "scores":profile_column(scores, "number", bins), "target":profile_target(y, contract, bins), "metrics":metrics}
 
 # %% ../nbs/31_package.ipynb #cell-13
-LIBRARIES = ["numpy", "pandas", "scikit-learn", "skl2onnx", "onnx", "onnxruntime"]
+LIBRARIES = ["numpy", "pandas", "scikit-learn", "lightgbm", "skl2onnx", "onnx", "onnxruntime"]
 
 def make_provenance(
     files:list[Path], # In the project's `data`
@@ -84,9 +84,8 @@ def make_provenance(
 )->dict: # `provenance.json`, version 1
     "Record what a bundle was made from"
     source = {k:collected.get(k) for k in ("name", "source", "sha256", "rows")}
-    settings = {k:v for k, v in last_step(take_apart(model)[0]).get_params().items() if isinstance(v, (int, float, str, bool, type(None)))}
     return {"version":1, "data":source, "files":{"/".join(f.parts[-3:]):hashlib.sha256(f.read_bytes()).hexdigest() for f in files},
-            "model":{"estimator":type(last_step(take_apart(model)[0])).__name__, "settings":settings}, "package":p.model_dump(),
+            "model":describe(take_apart(model)[0]), "package":p.model_dump(),
             "libraries":{"python":platform.python_version(), **{l:version(l) for l in LIBRARIES}}}
 
 # %% ../nbs/31_package.ipynb #cell-16
@@ -97,10 +96,11 @@ def _figures(metrics):
 def _interval(v): return f"{v['low']:.4g} to {v['high']:.4g}" if v.get("low") is not None and v.get("high") is not None else "–"
 
 def _verdict(gate, charter):
-    head = "**Passed.**" if gate.get("verdict") == "pass" else f"**Failed.** {'; '.join(gate.get('reasons', [])).rstrip('.')}."
+    reasons = [r for r in gate.get("reasons", []) if not r.startswith("Override:")] # said below, in bold
+    head = "**Passed.**" if gate.get("verdict") == "pass" else f"**Failed.** {'; '.join(reasons).rstrip('.')}."
     left = f" The charter leaves open: {', '.join(gate['open'])}." if gate.get("open") else ""
     over = charter.get("override")
-    by = " {by} decided on {day} to go on whatever the assessment says: {why}".format(**over) if over else ""
+    by = " **Override**: {by} decided on {day} to go on whatever {said}: {why}".format(**over, said=OVERRULED[over["of"]]) if over else ""
     return head + left + by + (" The charter is a draft: the verdict was shown, not enforced." if charter.get("status") == "draft" else "")
 
 def _worth(metrics, money):
@@ -156,10 +156,10 @@ def make_meta(
     scale:float, # Of the target
     p:Params,
 )->Meta:
-    "State a bundle's facts; a draft is marked as one"
+    "State a bundle's facts; a draft is marked as one, but not what a person launched although the gate is shut"
     return Meta(version=1, name=contract.name, task=contract.task, classes=contract.classes, positive=contract.positive, threshold=threshold["threshold"], target_scale=float(scale),
-        draft=charter.get("status") != "launch" or gate.get("verdict") != "pass", verdict=gate.get("verdict", "fail"), estimator=type(last_step(take_apart(model)[0])).__name__,
-        inputs=graph_inputs(onnx, contract), tolerance=p.tolerance)
+        draft=charter.get("status") != "launch" or gate.get("verdict") != "pass" and not gate.get("override"), verdict=gate.get("verdict", "fail"), estimator=say_model(take_apart(model)[0]),
+        inputs=graph_inputs(onnx, contract), tolerance=p.tolerance, interval=getattr(find_band(model), "level_", None))
 
 def scale_of(y, contract): return (1., None) if contract.classes else (float(y.std()) or 1., float(y.mean()))
 

@@ -80,7 +80,7 @@ def answer_columns(
     contract:Contract,
 )->dict[str, pa.Array]: # Columns of the log
     "Put answers into the log's columns"
-    if "value" in out: return {"_value":pa.array(out["value"])}
+    if "value" in out: return {f"_{k}":pa.array(v) for k, v in out.items()}
     scores = out["scores"]
     each = {f"_score_{c}":pa.array(scores[:, i]) for i, c in enumerate(contract.classes)} if len(contract.classes) > 2 else {}
     return {"_label":pa.array(out["label"], pa.string()), "_score":pa.array(scores[:, 1] if len(contract.classes) == 2 else scores.max(axis=1))} | each
@@ -95,7 +95,7 @@ def score_batch(
     good = np.setdiff1d(np.arange(len(batch)), list(reasons))
     kept = batch.take(pa.array(good))
     out = bundle.predict(to_columns(kept, bundle.contract))
-    finite = np.isfinite(out["value"] if "value" in out else out["scores"].sum(axis=1))
+    finite = np.isfinite(sum(out[k] for k in out) if "value" in out else out["scores"].sum(axis=1))
     for i in good[~finite].tolist(): reasons[i] = ["the model has no finite answer: a number is too large to compute with"]
     counts.update({("rejections", "", "finite"):int((~finite).sum())} if not finite.all() else {})
     kept, out = kept.filter(pa.array(finite)), {k:v[finite] for k, v in out.items()}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ISO', 'FORMS', 'YES', 'LOOKS', 'OWN_NAME', 'CALLED', 'PEOPLE', 'THINGS', 'SENSITIVE', 'infer_type', 'snake',
            'infer_role', 'mark', 'duplicates', 'infer_task', 'find_classes', 'is_name', 'why_personal', 'promise',
-           'Survey', 'draft', 'propose', 'settle_task', 'observed_column', 'observed_contract']
+           'Survey', 'draft', 'guess_columns', 'propose', 'settle_task', 'observed_column', 'observed_contract']
 
 # %% ../nbs/09_propose.ipynb #cell-2
 import hashlib, re
@@ -261,10 +261,28 @@ def draft(
     "Draft what a column promises"
     personal = "" if role == "target" else why_personal(name, values, type)
     if personal and role in ("feature", "time") and not decided: role = "forbidden"
-    many = f"{count_distinct(values)} different texts: more than `collect.max_levels`, not learned from" if type == "text" and role == "feature" else ""
+    many = f"{count_distinct(values)} different texts: more than `collect.max_levels`, read as words" if type == "text" and role == "feature" else ""
     return promise(Column(name=name, type=type, role=role, meaning=personal or why or many, personal=bool(personal), sensitive=bool(re.search(SENSITIVE, snake(name)))), values)
 
 # %% ../nbs/09_propose.ipynb #cell-32
+def _look(table, target, roles, max_levels):
+    "Survey a table; its columns' roles, and why"
+    _check_names(table, target, roles)
+    survey = Survey(table, max_levels)
+    _check_times(survey.types, roles)
+    return survey, *_settle_roles(survey, target, roles)
+
+def guess_columns(
+    table, # Rows by column: a DataFrame or a Shelf
+    target:str, # Column to predict
+    roles:dict[str,str]={}, # Column → role, decided by a person
+    max_levels:int=100, # More different texts than this are text, not categories
+)->list[Column]: # Nothing but name, type and role
+    "Guess types and roles, as far as they show without looking for leaks"
+    survey, role, _ = _look(table, target, roles, max_levels)
+    return [Column(name=n, type=t, role=role[n]) for n, t in survey.types.items()]
+
+# %% ../nbs/09_propose.ipynb #cell-33
 def propose(
     table, # Rows by column, at least 2, in any dtypes: a DataFrame or a Shelf
     name:str, # Of the data
@@ -275,10 +293,7 @@ def propose(
     max_levels:int=100, # More different texts than this are text, not categories
 )->Contract:
     "Propose what a table promises, for a person to correct"
-    _check_names(table, target, roles)
-    survey = Survey(table, max_levels)
-    _check_times(survey.types, roles)
-    role, why = _settle_roles(survey, target, roles)
+    survey, role, why = _look(table, target, roles, max_levels)
     survey.types |= {n:"text" for n, r in role.items() if r in ("id", "group")} # whatever they look like
     kind, classes = settle_task(survey.read(target), survey.types[target], target, task, positive)
     columns = [draft(n, survey.read(n), t, role[n], why.get(n, ""), n in roles) for n, t in survey.types.items()]
@@ -287,7 +302,7 @@ def propose(
     draft_of = dict(name=name, task=kind, positive=classes[1] if kind == "binary" else None, classes=classes, columns=columns)
     return read_contract(draft_of, "What `collect.roles` and `collect.join` say makes no contract")
 
-# %% ../nbs/09_propose.ipynb #cell-33
+# %% ../nbs/09_propose.ipynb #cell-34
 def _check_times(types, roles):
     "Time must be something that has an order, arrival a date"
     for n, r in roles.items():
@@ -295,7 +310,7 @@ def _check_times(types, roles):
             orders = "datetime (written 2025-07-31)" + (", integer or number" if r == "time" else "")
             raise ProjectError(f"`collect.roles` gives `{n}` the role `{r}`, and it is of type {types[n]}. Allowed: {orders}. Convert it in the source, or give the role to another column.")
 
-# %% ../nbs/09_propose.ipynb #cell-34
+# %% ../nbs/09_propose.ipynb #cell-35
 def settle_task(
     values, # Series of the target's values, in their type's dtype
     type:Type,
@@ -316,7 +331,7 @@ def settle_task(
         raise ProjectError(f"`frame.task` is regression, and `{name}` is of type {type} ({'masked' if masked else ', '.join(map(as_text, known.unique()[:3]))}, …). Regression needs numbers. Leave `frame.task` empty, or set `frame.target`.")
     return kind, None if kind == "regression" else find_classes(known, kind, positive, name, masked)
 
-# %% ../nbs/09_propose.ipynb #cell-40
+# %% ../nbs/09_propose.ipynb #cell-41
 def observed_column(
     column:Column, # As the contract has it
     values, # Series of n values, as they came
@@ -337,7 +352,7 @@ def observed_column(
     if type == "category" and not masked: now["categories"] = spellings(read.dropna(), column.categories)
     return column.model_copy(update=now)
 
-# %% ../nbs/09_propose.ipynb #cell-41
+# %% ../nbs/09_propose.ipynb #cell-42
 def observed_contract(
     table, # Rows by column: a DataFrame or a Shelf
     contract:Contract, # The one that is kept

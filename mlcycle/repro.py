@@ -83,6 +83,8 @@ def say_value(
 _MEANS = {"go":"go: machine learning is worth it", "simpler rule":"go with a simpler rule: no model is surely worth more", "collect more data":"collect more data: too little to tell, and more would help",
           "no-go":"no-go: machine learning is not the tool", "pass":"the gate is open", "fail":"the gate is shut"}
 
+_OVERRIDDEN = {"assess":"Assessment overridden", "gate":"Gate overridden", "both":"Assessment and gate overridden"}
+
 def _listed(reasons:list[str])->str: return "".join(f"\n  - {r}" for r in reasons)
 
 def _assessed(found:dict, money:str)->str: # Of decision.json
@@ -108,7 +110,7 @@ def verdicts(
     def say(question, path, words):
         if (root/path).exists(): out.append((question, words(read_file(root/path))))
     if framed.get("undecided"): out.append(("Agreed?", f"the charter leaves open: {', '.join(framed['undecided'])}; nothing is launched until each has an answer (data/frame/charter.html)"))
-    if framed.get("override"): out.append(("Overridden", "by {by} on {day}: {why}".format(**framed["override"])))
+    if framed.get("override"): out.append((_OVERRIDDEN[framed["override"].get("of", "assess")], "by {by} on {day}: {why}".format(**framed["override"])))
     say("Worth it?", "data/assess/decision.json", lambda d: _assessed(d, money))
     say("How good?", "data/evaluate/metrics.json", lambda m: _good(m, money))
     say("Good enough?", "data/evaluate/gate.json", lambda g: _MEANS[g["verdict"]] + _listed(g["reasons"]))

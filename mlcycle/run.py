@@ -166,7 +166,10 @@ def stage_params(
     return values
 
 # %% ../nbs/91_run.ipynb #cell-20
-VERDICTS = {"features":("assess", "data/assess/decision.json", ("no-go", "collect more data")), "package":("evaluate", "data/evaluate/gate.json", ("fail",))}
+VERDICTS = { # stage that stops: who judges, where, which verdicts stop it, and what an override of it is `of`
+    "features":("assess", "data/assess/decision.json", ("no-go", "collect more data"), "assess"),
+    "package":("evaluate", "data/evaluate/gate.json", ("fail",), "gate"),
+}
 
 class Refused(ProjectError):
     "A verdict stands in the way, and the charter says launch"
@@ -179,21 +182,22 @@ def check_verdict(
     "Refuse to go on after a bad verdict or with an open charter, if the charter's status is `launch`"
     frame = load_params(root)["frame"] if verb in VERDICTS else {}
     if frame.get("status") != "launch": return
-    judge, path, bad = VERDICTS[verb]
+    judge, path, bad, of = VERDICTS[verb]
     found = read_file(root/path)
-    if found["verdict"] in bad and not (judge == "assess" and _overridden(frame)):
-        raise Refused(f"`{judge}` says {found['verdict']}:{_listed(found['reasons'])}\n{_not_now(verb)} Mend what {path} names, {_OVERRIDE if judge == 'assess' else ''}or {_DRAFT}.")
+    if found["verdict"] in bad and not _overridden(frame, of):
+        raise Refused(f"`{judge}` says {found['verdict']}:{_listed(found['reasons'])}\n{_not_now(verb)} Mend what {path} names, {_OVERRIDE.format(of)}or {_DRAFT}.")
     if found.get("open"):
         raise Refused(f"The charter leaves open: {', '.join(f'`frame.{k}`' for k in found['open'])}.\n{_not_now(verb)} Answer them in params.yaml (data/frame/charter.html lists the questions), or {_DRAFT}.")
 
-def _overridden(frame:dict)->bool: # An override counts if it says who, when and why
-    return all((frame.get("override") or {}).get(k) for k in ("by", "day", "why"))
+def _overridden(frame:dict, of:str)->bool: # An override counts if it is of this verdict and says who, when and why
+    said = frame.get("override") or {}
+    return said.get("of", "assess") in (of, "both") and all(said.get(k) for k in ("by", "day", "why"))
 
 def _listed(reasons:list[str])->str: return "".join(f"\n  - {r}" for r in reasons)
 
 def _not_now(verb:str)->str: return f"The charter's status is `launch`, so `{verb}` does not run."
 
-_OVERRIDE = "have somebody answer for going on (`frame.override: {by: who, day: \"2026-03-31\", why: for what reason}`), "
+_OVERRIDE = "have somebody answer for going on (`frame.override: {{of: {}, by: who, day: \"2026-03-31\", why: for what reason}}`), "
 _DRAFT = "set `frame.status: draft` in params.yaml to look further without launching"
 
 # %% ../nbs/91_run.ipynb #cell-24

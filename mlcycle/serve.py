@@ -36,7 +36,7 @@ class Params(Section):
     batch:int=Field(ge=1) # Rows in one batch of these
 
 # %% ../nbs/32_serve.ipynb #cell-7
-KINDS = {"number":"number", "integer":"integer", "boolean":"boolean", "category":"string", "datetime":"string"}
+KINDS = {"number":"number", "integer":"integer", "boolean":"boolean", "category":"string", "text":"string", "datetime":"string"}
 
 def _expected(column):
     low, high = column.minimum, column.maximum
@@ -60,6 +60,7 @@ def example_value(
     column:Column,
 )->float|int|str|bool|None: # As JSON has it
     "Make up a value that a column takes; never one of a person's"
+    if column.type == "text": return "any text"
     if column.type == "category": return column.categories[0] if column.categories else ("" if column.nullable else "a")
     if column.type == "boolean": return False
     if column.type == "datetime": return "2025-07-31"
@@ -106,6 +107,8 @@ class Prediction(BaseModel):
     score:float|None=None # Classes: the positive one's probability, or the likeliest one's
     scores:dict[str, float]|None=None # Classes: each one's probability
     value:float|None=None # Regression
+    low:float|None=None # Regression, where the model has an interval: it goes from here
+    high:float|None=None # to here
     warnings:list[Fault] # What is unusual about the row
 
 class Answer(BaseModel):
@@ -114,6 +117,7 @@ class Answer(BaseModel):
     digest:str # Of the bundle
     draft:bool # Not for decisions?
     threshold:float|None
+    interval:float|None=None # Share of rows that `low` to `high` should hold
     predictions:list[Prediction]
 
 # %% ../nbs/32_serve.ipynb #cell-14
@@ -157,7 +161,7 @@ def predictions(
 )->list[dict]: # As `Prediction`
     "Put answers into words"
     ids = [prediction_id(bundle.digest, row_key(r)) for r in rows]
-    if "value" in out: return [{"id":i, "value":v, "warnings":w} for i, v, w in zip(ids, out["value"].tolist(), warnings)]
+    if "value" in out: return [{"id":i, **dict(zip(out, v)), "warnings":w} for i, v, w in zip(ids, zip(*(a.tolist() for a in out.values())), warnings)]
     classes, watched = bundle.meta.classes, out["scores"][:, 1] if len(bundle.meta.classes) == 2 else out["scores"].max(axis=1)
     return [{"id":i, "label":l, "score":s, "scores":dict(zip(classes, p)), "warnings":w}
             for i, l, s, p, w in zip(ids, out["label"].tolist(), watched.tolist(), out["scores"].tolist(), warnings)]
@@ -179,10 +183,10 @@ def answer_rows(
     errors = [{"row":i, **e} for i, (wrong, _) in enumerate(checked) for e in wrong]
     if errors: return refuse(422, f"{len({e['row'] for e in errors})} of {len(rows)} rows cannot be answered: {errors[0]['message']} (row {errors[0]['row']}){f', and {len(errors)-1} more' if errors[1:] else ''}.", errors)
     out = ask_bundle(bundle, rows)
-    finite = np.isfinite(out["scores"]).all(axis=1) if "scores" in out else np.isfinite(out["value"])
+    finite = np.isfinite(out["scores"]).all(axis=1) if "scores" in out else np.isfinite(np.column_stack(list(out.values()))).all(axis=1)
     if not finite.all(): return refuse(422, "Numbers in the request are too large for the model to compute with.", [{**_whole("finite", "no finite answer", "numbers nearer to the expected range"), "row":int(i)} for i in np.flatnonzero(~finite)])
     warned = [[{"row":i, **w} for w in warnings] for i, (_, warnings) in enumerate(checked)]
-    return 200, {"model":bundle.meta.name, "digest":bundle.digest, "draft":bundle.meta.draft, "threshold":bundle.meta.threshold, "predictions":predictions(bundle, out, rows, warned)}
+    return 200, {"model":bundle.meta.name, "digest":bundle.digest, "draft":bundle.meta.draft, "threshold":bundle.meta.threshold, "interval":bundle.meta.interval, "predictions":predictions(bundle, out, rows, warned)}
 
 # %% ../nbs/32_serve.ipynb #cell-22
 async def read_body(
@@ -290,7 +294,7 @@ def as_json(
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 # %% ../nbs/32_serve.ipynb #cell-31
-WRONG = {"number":"many", "integer":0.5, "boolean":"perhaps", "category":["a"], "datetime":"yesterday"}
+WRONG = {"number":"many", "integer":0.5, "boolean":"perhaps", "category":["a"], "text":["a"], "datetime":"yesterday"}
 
 def bad_requests(
     contract:Contract,
@@ -325,7 +329,7 @@ def same_answers(
     out:dict, # From `Bundle.predict`, the same rows
 )->int: # How many differ
     "Compare what a server said with what the bundle says"
-    if "value" in out: return sum(a["value"] != v for a, v in zip(answers, out["value"].tolist()))
+    if "value" in out: return sum(any(a[k] != out[k][i] for k in out) for i, a in enumerate(answers))
     return sum(a["label"] != l or list(a["scores"].values()) != s for a, l, s in zip(answers, out["label"].tolist(), out["scores"].tolist()))
 
 def check_answers(connection, path, rows, bundle, size):

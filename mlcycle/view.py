@@ -82,7 +82,7 @@ def study(
 
 def study_all(table, contract, target, segments=8, min_rows=30, seed=0)->dict[str,View]:
     "Look at each feature, one at a time; the strongest comes first"
-    views = {c.name:study(read_column(table, c), c, target, segments, min_rows, seed) for c in contract.features}
+    views = {c.name:study(read_column(table, c), c, target, segments, min_rows, seed) for c in contract.features if c.type != "text"}
     return dict(sorted(views.items(), key=lambda v: -v[1].facts["strength"]))
 
 # %% ../nbs/10_view.ipynb #cell-10
@@ -121,7 +121,7 @@ def profile(
     "List what each column is and says"
     keys = ["missing", "distinct", "strength", "information", "correlation", "moved", "range"]
     lines = [{"column":n, "type":v.column.type} | {k:v.facts[k] for k in keys} | ({"range":"(masked)"} if v.column.personal else {}) for n, v in views.items()]
-    texts = [{"column":c.name, "type":"text", "missing":table[c.name].isna().mean(), "distinct":table[c.name].nunique(), "range":"not learned from"}
+    texts = [{"column":c.name, "type":"text", "missing":table[c.name].isna().mean(), "distinct":table[c.name].nunique(), "range":"read as words"}
         for c in contract.columns if c.role == "feature" and c.type == "text"]
     return pd.DataFrame(lines + texts, columns=["column", "type", *keys])
 

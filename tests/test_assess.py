@@ -14,7 +14,8 @@ from mlcycle.propose import propose
 from mlcycle.core import ProjectError, check_section, load_params
 from mlcycle.folds import draw_order, forward_folds, make_folds, ties
 from mlcycle.metrics import main_metric, todays_way
-from mlcycle.recipe import CANDIDATES, make_pipeline, make_recipe, plan, say_tree
+from mlcycle.models import CANDIDATES, make_pipeline
+from mlcycle.recipe import make_recipe, plan, say_tree
 
 AIM = ways.Aim(main_metric("binary"))
 OFFER = {"true_positive": -30., "false_positive": 10., "true_negative": 0., "false_negative": 0.}
@@ -177,7 +178,7 @@ def test_a_model_that_has_to_explain_itself_is_not_boosted():
     t["y"] = np.where((t.x > 0) ^ (t["count"] > 4) ^ (t.plan == "a"), "yes", "no")  # boosting finds it, a sum does not
     free, bound = judged(t)[0], judged(t, replace(AIM, explainable=True))[0]
     assert free["best"] == "boosted" and bound["best"] != "boosted" and "explain itself" in bound["reasons"][-1]
-    assert train.allowed(["dummy", "linear", "boosted"], None, True) == ["dummy", "linear"]
+    assert train.allowed(["dummy", "linear", "boosted"], None, True) == ["dummy", "rule", "tree", "linear"] # the simple ways always compete
     with pytest.raises(ProjectError, match="`frame.constraints.explainable` leaves that out"): train.allowed(["boosted"], None, True)
 
 
@@ -373,8 +374,8 @@ def test_personal_levels_are_masked_in_rules():
 
 
 def test_an_unknown_candidate_is_an_error():
-    assert CANDIDATES == ["dummy", "rule", "tree", "linear", "boosted"]
-    with pytest.raises(ProjectError, match="`forest` is no candidate. Allowed: dummy, rule, tree"): make_pipeline(None, "forest", "binary")
+    assert CANDIDATES == ["dummy", "rule", "tree", "linear", "forest", "boosted", "lightgbm"]
+    with pytest.raises(ProjectError, match="`florest` is no candidate; did you mean `forest`. Allowed: dummy, rule, tree"): make_pipeline(None, "florest", "binary")
 
 
 # parameters
@@ -399,5 +400,5 @@ def test_a_simpler_rule_is_served_like_any_model(tmp_path, home):
     house.sh(PACKAGE, "run", timeout=600)
     decision = house.json("data/assess/decision.json")
     assert decision["verdict"] == "simpler rule" and decision["use"] == "rule" and re.match(r"if `x` ≤ 0\.(29|30|3)", decision["rule"])
-    assert [b["candidate"] for b in house.json("data/train/leaderboard.json")] == ["rule"]
+    assert [t["candidate"] for t in house.json("data/train/leaderboard.json")["trials"]] == ["rule"]
     assert (house.root/"data/package/bundle/model.onnx").exists() and len(pd.read_parquet(house.root/"data/predict/predictions.parquet")._score.unique()) == 2

@@ -16,7 +16,7 @@ from mlcycle.gather import fill_in
 from mlcycle.propose import observed_contract
 
 DEFAULTS = dict(source="t.csv", name="t", query=None, join={}, rows=None, seed=0, roles={}, max_levels=100, encoding=None, separator=None, decimal=None, thousands=None)
-GOAL = dict(target="y", task=None, positive=None, sensitive=[], forbidden=[], guardrails={}, costs=None, today=None)
+GOAL = dict(target="y", task=None, positive=None, sensitive=[], forbidden=[], guardrails={}, qualify=dict(metrics={}, slices={}), fairness={}, costs=None, today=None)
 
 
 def put(folder, text, name="t.csv", encoding="utf-8"):

@@ -204,17 +204,21 @@ WHO = {"by": "A. Person", "day": "2026-03-31", "why": "The pilot is cheap."}
     ("features", {"verdict": "no-go"}, {"status": "draft"}, None), ("features", {"verdict": "collect more data"}, {"status": "draft"}, None),
     ("features", {"verdict": "no-go"}, {}, "`assess` says no-go"), ("features", {"verdict": "collect more data"}, {}, "`assess` says collect more data"),
     ("features", {"verdict": "no-go"}, {"override": WHO}, None), ("features", {"verdict": "collect more data"}, {"override": WHO}, None),
-    *[("features", {"verdict": "no-go"}, {"override": WHO | {k: None}}, "frame.override: {by: who, day: \"2026-03-31\", why:") for k in WHO],
+    *[("features", {"verdict": "no-go"}, {"override": WHO | {k: None}}, "frame.override: {of: assess, by: who, day: \"2026-03-31\", why:") for k in WHO],
+    ("features", {"verdict": "no-go"}, {"override": WHO | {"of": "both"}}, None), ("features", {"verdict": "no-go"}, {"override": WHO | {"of": "gate"}}, "`assess` says no-go"),
     ("features", {"verdict": "no-go"}, {"override": None}, "frame.status: draft"),
     ("package", {"verdict": "pass", "open": []}, {}, None), ("package", {"verdict": "fail", "open": ["owner"]}, {"status": "draft"}, None),
     ("package", {"verdict": "fail", "open": []}, {}, "`evaluate` says fail"), ("package", {"verdict": "fail", "open": []}, {"override": WHO}, "`evaluate` says fail"),
+    *[("package", {"verdict": "fail", "open": []}, {"override": WHO | {"of": of}}, None) for of in ("gate", "both")],
+    *[("package", {"verdict": "fail", "open": []}, {"override": WHO | {"of": "gate", k: None}}, "frame.override: {of: gate, by: who, day: \"2026-03-31\", why:") for k in WHO],
+    ("package", {"verdict": "fail", "open": ["owner"]}, {"override": WHO | {"of": "gate"}}, "The charter leaves open: `frame.owner`"),
     ("package", {"verdict": "pass", "open": ["owner", "aim"]}, {}, "The charter leaves open: `frame.owner`, `frame.aim`"),
     ("package", {"verdict": "pass", "open": ["owner"]}, {"override": WHO}, "data/frame/charter.html"),
     ("train", {"verdict": "no-go"}, {}, None)])
 def test_a_verdict_stops_the_next_stage_at_launch_only(verb, found, frame, words, tmp_path):
     run = importlib.import_module(f"{PACKAGE}.run")
     (tmp_path/"params.yaml").write_text(json.dumps({"frame": {"status": "launch"} | frame}))
-    for _, path, _ in run.VERDICTS.values(): (tmp_path/path).parent.mkdir(parents=True, exist_ok=True); (tmp_path/path).write_text(json.dumps(found | {"reasons": ["Because."]}))
+    for _, path, *_ in run.VERDICTS.values(): (tmp_path/path).parent.mkdir(parents=True, exist_ok=True); (tmp_path/path).write_text(json.dumps(found | {"reasons": ["Because."]}))
     if words is None: return run.check_verdict(tmp_path, verb)
     with pytest.raises(run.Refused) as e: run.check_verdict(tmp_path, verb)
     assert words in str(e.value) and "`launch`" in str(e.value) and ("Because." in str(e.value) or found.get("open"))

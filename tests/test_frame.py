@@ -58,7 +58,23 @@ def test_the_example_leaves_nothing_open():
     (dict(stakeholders=[{"name": n, "discovery": "owns"} for n in "AB"]), ["discovery is owned by A and B"]),
     (dict(stakeholders=[{"name": "A", "discovery": "own"}]), ["`frame.stakeholders.0.discovery`", "'owns'"]),
     (dict(risks=["Prices change."]), ["`frame.risks.0`"]),
-    (dict(constraints={"latency_ms": 0, "size_mib": None, "explainable": False}), ["`frame.constraints.latency_ms`", "greater than 0"]),
+    (dict(constraints={"latency_ms": 0, "size_mib": None, "nodes": None, "explainable": False}), ["`frame.constraints.latency_ms`", "greater than 0"]),
+    (dict(constraints={"latency_ms": None, "size_mib": None, "nodes": 0, "explainable": False}), ["`frame.constraints.nodes` is 0", "greater than 0"]),
+    (dict(constraints={"latency_ms": None, "size_mib": None, "nodes": 2.5, "explainable": False}), ["`frame.constraints.nodes` is 2.5", "integer"]),
+    (dict(qualify={"metrics": {"briar": 0.1}, "slices": {}}), ["`frame.qualify`", "did you mean `brier`", "Allowed: "]),
+    (dict(qualify={"metrics": {"rmse": 5.0}, "slices": {}}, task="binary"), ["`rmse` is no metric of a binary task"]),
+    (dict(qualify={"metrics": {"brier": 3.0}, "slices": {}}), ["brier lies between 0 and 1"]),
+    (dict(qualify={"metrics": {}, "slices": {"region": 60.0}}), ["`frame.qualify`", "a per cent is a hundredth"]),
+    (dict(qualify={"metrics": {}, "slices": {"churned": 0.6}}), ["`churned` is the target"]),
+    (dict(qualify={"metrics": {}}), ["`frame.qualify.slices` is missing"]),
+    (dict(qualify={"metrics": {"f1": "high"}, "slices": {}}), ["`frame.qualify.metrics.f1` is 'high'"]),
+    (dict(qualify={"metrics": {}, "slice": {}}), ["`frame.qualify.slice` is not a parameter; did you mean `slices`"]),
+    (dict(fairness={"demographic_parity": 0.1}), ["`frame.fairness`", "did you mean `demographic_parity_difference`", "Allowed: "]),
+    (dict(fairness={"equalized_odds_difference": 5.0}), ["equalized_odds_difference is 5", "a per cent is a hundredth"]),
+    (dict(fairness={"error_difference": -0.1}), ["error_difference is -0.1", "0 or more"]),
+    (dict(NO_MONEY, fairness={"equalized_odds_difference": 0.1}, task="regression", metric=None, minimum=None, aim=None), ["no measure of fairness of a regression task", "error_difference"]),
+    (dict(capacity=None, guardrails={"recall_at_capacity": 0.2}), ["`frame.capacity`", "`frame.guardrails.recall_at_capacity` needs the share"]),
+    (dict(override={"of": "gates", "by": "A", "day": "2026-03-31", "why": "B"}), ["`frame.override.of` is 'gates'", "'assess', 'gate' or 'both'"]),
     (dict(forbidden=["churned"]), ["`churned` is the target"]),
     (dict(override={"by": "A", "day": "soon", "why": "B"}), ["`frame.override.day` is 'soon'", "\"2026-03-31\""]),
     (dict(override={"by": "A", "day": datetime.date(2026, 3, 31), "why": "B"}), ["put the day in quotes: day: \"2026-03-31\""]),
@@ -72,7 +88,15 @@ def test_a_charter_that_contradicts_itself_says_how(changes, words):
 
 def test_an_override_is_on_the_page():
     page = frame.render_page(charter(override={"by": "A. Person", "day": "2026-03-31", "why": "The pilot is cheap."}))
-    assert all(piece in page for piece in ("A. Person", "2026-03-31", "The pilot is cheap."))
+    assert all(piece in page for piece in ("A. Person", "2026-03-31", "The pilot is cheap.", "whatever the assessment says"))
+    said = {of: frame.render(charter(override={"of": of, "by": "A", "day": "2026-03-31", "why": "B"})) for of in ("gate", "both")}
+    assert "go on whatever the gate says: B" in said["gate"] and "whatever the assessment and the gate say: B" in said["both"]
+
+
+def test_what_a_winner_must_reach_is_on_the_page():
+    page = frame.render(charter(qualify={"metrics": {"brier": 0.1}, "slices": {"region": 0.6}}, fairness={"equal_opportunity_difference": 0.1},
+                                constraints={"latency_ms": None, "size_mib": None, "nodes": 2000, "explainable": False}, guardrails={"recall_at_capacity": 0.2}))
+    for piece in ("brier 0.1", "0.6 in every level of `region`", "equal opportunity difference of at most 0.1", "2,000 tree nodes and coefficients", "| recall_at_capacity | 0.2 |"): assert piece in page, piece
 
 
 @pytest.mark.parametrize("changes, task, words", [
@@ -80,6 +104,8 @@ def test_an_override_is_on_the_page():
     (dict(NO_MONEY, guardrails={"brier": 0.1}), "regression", "`frame.guardrails.brier` is no metric of a regression task"),
     (dict(NO_MONEY, today={"column": "logins", "at_most": 0}), "regression", "the column alone"),
     (dict(NO_MONEY, today={"column": "logins", "at_most": 0}), "multiclass", "more than two classes"),
+    (dict(NO_MONEY, qualify={"metrics": {"brier": 0.1}, "slices": {}}), "regression", "`frame.qualify.metrics.brier` is no metric of a regression task"),
+    (dict(NO_MONEY, fairness={"equalized_odds_difference": 0.1}), "regression", "`frame.fairness.equalized_odds_difference` is no measure of a regression task"),
     (dict(today={"column": "logins"}), "binary", "one of at_least"),
     (dict(NO_MONEY, costs={"right": 0, "wrong": 1}), "binary", "takes true_positive"),
 ])
@@ -99,7 +125,8 @@ def test_the_goal_has_the_cost_of_acting_folded_in():
     found = frame.goal(charter())
     assert found["costs"] == {"true_positive": -30.0, "false_positive": 10.0, "true_negative": 0.0, "false_negative": 0.0}
     assert frame.charter(charter())["costs"]["true_positive"] == -40 and found["today"] == {"column": "logins", "at_least": None, "at_most": 0.0, "is_in": None}
-    assert set(found) == {"version", "target", "task", "positive", "metric", "minimum", "aim", "guardrails", "costs", "capacity", "today", "horizon", "unit", "sensitive", "forbidden", "explainable"}
+    assert set(found) == {"version", "target", "task", "positive", "metric", "minimum", "aim", "guardrails", "costs", "capacity", "today", "horizon", "unit", "sensitive", "forbidden", "explainable", "nodes", "size_mib", "qualify", "fairness"}
+    assert found["nodes"] is None and found["size_mib"] == 5 and found["qualify"] == {"metrics": {}, "slices": {}} and found["fairness"] == {}
     assert frame.goal(charter(**NO_MONEY | dict(costs="Nobody pays.")))["costs"] is None
     assert "costs" not in frame.undecided(charter(**NO_MONEY | dict(costs="Nobody pays.")))
 

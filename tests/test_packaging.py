@@ -7,6 +7,7 @@ import yaml
 
 from conftest import PACKAGE, ROOT
 
+DISTRIBUTIONS = packages_distributions()
 PROJECT = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
@@ -23,8 +24,7 @@ def imported(path, top_only=False):
 
 
 def undeclared(modules, declared):
-    dists = packages_distributions()
-    return {m for m in modules if not {plain(d) for d in dists.get(m, [m])} & declared}
+    return {m for m in modules if not {plain(d) for d in DISTRIBUTIONS.get(m, [m])} & declared}
 
 
 def test_every_import_is_a_declared_dependency():
