@@ -69,7 +69,7 @@ def ours(learn, judge, about, seconds, seed, cores):
     from mlcycle.propose import propose
     from mlcycle.recipe import make_recipe, plan
     params = yaml.safe_load((ROOT/"params.yaml").read_text())
-    p = train.Params(**params["train"] | {"seconds": seconds - 2, "workers": cores, "trials": 10_000, "interval": None})
+    p = train.Params(**params["train"] | {"seconds": 0.93*seconds - 1, "workers": cores, "trials": 10_000, "interval": None})
     start, task = time.perf_counter(), about["task"]
     deadline = train.deadline_of(p.seconds)
     contract = propose(learn, "table", "target", task=task)

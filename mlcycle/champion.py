@@ -137,6 +137,7 @@ def say_champion(
     apart = f"; {judged['left_out']} test rows from which it had learned were left out" if judged["left_out"] else ""
     if "difference" not in judged: return f"The champion {pinned.version} cannot be compared: only {judged['rows']} test rows are left from which it has not learned, or a class is missing among them{apart}."
     gap = judged["difference"]
+    if np.isnan(gap["value"]): return f"The champion {pinned.version} cannot be compared: {metric.name} cannot be computed on the {judged['rows']} test rows{apart}."
     verdict = "surely better than" if gap["low"] > 0 else "surely worse than" if gap["high"] < 0 else "not surely different from"
     return f"The new model is {verdict} the champion {pinned.version}: {metric.name} {judged['model']['value']:.4g} against {judged['champion']['value']:.4g} on {judged['rows']} rows, better by {gap['value']:.3g} ({gap['low']:.3g} to {gap['high']:.3g}){apart}."
 

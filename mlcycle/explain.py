@@ -20,6 +20,7 @@ from scipy.stats import t as student
 
 from .contract import Column, Contract, did_you_mean
 from .core import ProjectError
+from .errors import as_written
 from .metrics import Metric, decide, ends_of, resample
 from .strength import alikeness, draw_rows, is_gap, say_value, segment
 
@@ -145,7 +146,7 @@ def plot_importance(
     fig, ax = plt.subplots(figsize=(7, 1.1 + 0.26*max(len(t), 1)), layout="constrained")
     ax.barh(range(len(t)), t["loss"], color=np.where(t["low"] > 0, "#4c78a8", "#d3d3d3"))
     ax.errorbar(t["loss"], range(len(t)), xerr=whiskers(t, "loss"), fmt="none", color="black", lw=1, capsize=2)
-    ax.set_yticks(range(len(t)), t["column"].str[:40])
+    ax.set_yticks(range(len(t)), as_written(t["column"].str[:40]))
     ax.invert_yaxis()
     ax.set(xlabel=f"{metric.name} gets worse by … when the column is shuffled (grey: maybe luck)")
     most_needed = f", most `{t['column'].iloc[0]}`: {metric.name} gets worse by {t['loss'].iloc[0]:.3g}" if sure else ""
@@ -157,7 +158,7 @@ def whiskers(t, of)->np.ndarray: # As `errorbar` takes them
 
 def set_title(fig, words):
     "State the finding above a figure, in lines that fit"
-    fig.suptitle(textwrap.fill(words, int(10.5*fig.get_figwidth())), fontsize=11)
+    fig.suptitle(textwrap.fill(*as_written([words]), int(10.5*fig.get_figwidth())), fontsize=11)
     return fig
 
 # %% ../nbs/20_explain.ipynb #cell-21
@@ -234,14 +235,15 @@ def _panel(ax, t, column, fill):
     for i, of in enumerate(t["of"].unique()):
         a, b = line[line["of"] == of], spots[spots["of"] == of]
         at = _beside(b["at"], line)
-        ax.plot(a["at"], a["prediction"], ".-", color=f"C{i}", label=of)
+        name, = as_written([of])
+        ax.plot(a["at"], a["prediction"], ".-", color=f"C{i}", label=name)
         if fill: ax.fill_between(a["at"], a["low"], a["high"], color=f"C{i}", alpha=0.15, lw=0)
         if fill: ax.vlines(at, b["low"], b["high"], color=f"C{i}", alpha=0.15, lw=7)
-        ax.plot(at, b["prediction"], "o", color=f"C{i}", mfc="white" if numbers else f"C{i}", label=None if len(a) else of)
+        ax.plot(at, b["prediction"], "o", color=f"C{i}", mfc="white" if numbers else f"C{i}", label=None if len(a) else name)
     shown = pd.concat([line.iloc[_ends_and_middle(line["at"])], spots]).drop_duplicates("value")
-    ax.set_xticks(_beside(shown["at"], line), shown["value"].str[:14], rotation=30, ha="right", fontsize=8)
+    ax.set_xticks(_beside(shown["at"], line), as_written(shown["value"].str[:14]), rotation=30, ha="right", fontsize=8)
     ax.margins(x=0.05 if numbers else 0.15)
-    ax.set_xlabel(column.name[:30] + (f" ({column.unit})" if column.unit else ""))
+    ax.set_xlabel(*as_written([column.name[:30] + (f" ({column.unit})" if column.unit else "")]))
 
 def _beside(at, line): return at.fillna(line["at"].max() + 0.12*(np.ptp(line["at"]) or 1.) if len(line) else 0.) # where a gap is drawn
 def _ends_and_middle(at): return sorted({int(np.abs(at - v).argmin()) for v in (at.min(), (at.min() + at.max())/2, at.max())}) if len(at) else []
@@ -268,7 +270,7 @@ def plot_dependence(
     for ax in axes.flat[len(names):]: ax.axis("off")
     if not names: return set_title(fig, "No column can be shown")
     for ax, c in zip(axes.flat, names): _panel(ax, table[(table["column"] == c) & table["of"].isin(few)], contract.column(c), len(few) == 1)
-    for ax in axes[:, 0]: ax.set_ylabel(_say_axis(contract))
+    for ax in axes[:, 0]: ax.set_ylabel(*as_written([_say_axis(contract)]))
     if len(few) > 1: axes.flat[0].legend(fontsize=7)
     top, amount = moves.iloc[0], contract.task == "regression"
     what = "the mean prediction" if amount else f"the mean probability of `{top['of']}`"
@@ -383,10 +385,10 @@ def _fall(ax, t, most):
     starts = t["usual"].iloc[0] + np.cumsum([0., *moves[:-1]])
     ax.barh(range(len(names)), moves, left=starts, color=["#e45756" if m > 0 else "#4c78a8" for m in moves])
     ax.errorbar((starts + moves)[:len(head)], range(len(head)), xerr=(head["high"] - head["low"])/2, fmt="none", color="black", lw=1, capsize=2)
-    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_yticks(range(len(names)), as_written(names), fontsize=8)
     ax.invert_yaxis()
     ax.axvline(t["usual"].iloc[0], color="grey", lw=1, ls=":")
-    ax.set_title(f"{t['of'].iloc[0][:20]}: {t['prediction'].iloc[0]:.3g} (usually {t['usual'].iloc[0]:.3g})", fontsize=9)
+    ax.set_title(*as_written([f"{t['of'].iloc[0][:20]}: {t['prediction'].iloc[0]:.3g} (usually {t['usual'].iloc[0]:.3g})"]), fontsize=9)
 
 def plot_contributions(
     table:pd.DataFrame, # As `contributions` gives it
@@ -400,7 +402,7 @@ def plot_contributions(
     some = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, min(rows, len(every))).round().astype(int))] if every else []
     fig, axes = plt.subplots(1, max(len(some), 1), figsize=(max(3.6*len(some), 6), 1.6 + 0.24*most), layout="constrained", squeeze=False)
     if not some: axes[0, 0].axis("off"); return set_title(fig, "No row was explained")
-    for ax, row in zip(axes.flat, some): _fall(ax, table[table["row"] == row], most); ax.set_xlabel(_say_axis(contract))
+    for ax, row in zip(axes.flat, some): _fall(ax, table[table["row"] == row], most); ax.set_xlabel(*as_written([_say_axis(contract)]))
     top = table[table["row"].isin(some)].iloc[lambda t: [t["contribution"].abs().argmax()]].iloc[0]
     end = "up" if top["contribution"] > 0 else "down"
     words = f"`{top['column']}` = {top['value']} moves a prediction {end} by {abs(top['contribution']):.3g}"

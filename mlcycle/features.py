@@ -107,8 +107,9 @@ def plot_information(
     shown = pd.DataFrame(features).sort_values(["information", "column", "what"], ascending=[False, True, True]).head(most)[::-1]
     best, none = shown.iloc[-1], sum(f["information"] == 0 for f in features)
     fig, ax = plt.subplots(figsize=(7, 0.8 + 0.25*len(shown)))
-    ax.barh([f"{c}: {w}"[:60] for c, w in zip(shown["column"], shown["what"])], shown["information"]*100)
-    ax.set(title=f"`{best['column']}` tells most on its own: {best['information']:.1%}; {none} of {len(features)} tell nothing alone",
+    plain = lambda name: name.replace("$", r"\$") # two dollar signs would be a formula
+    ax.barh([plain(f"{c}: {w}"[:60]) for c, w in zip(shown["column"], shown["what"])], shown["information"]*100)
+    ax.set(title=f"`{plain(best['column'])}` tells most on its own: {best['information']:.1%}; {none} of {len(features)} tell nothing alone",
         xlabel="what is known about the target (% of its entropy)")
     ax.title.set(ha="right", position=(1, 1))
     return fig

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CUT_BY', 'FEW', 'cuts', 'cut_by_metric', 'cut_by_costs', 'cut_metric', 'settle_threshold', 'value_curve',
            'plot_value', 'decide_within', 'other_ways', 'value_case', 'say_worth', 'ask_charter', 'ask_better',
-           'ask_winner', 'ask_fair', 'remarks', 'judge_gate', 'say_line', 'quote']
+           'ask_winner', 'ask_fair', 'remarks', 'judge_gate', 'say_line', 'quote', 'gate_table']
 
 # %% ../nbs/20_gate.ipynb #cell-2
 import numpy as np
@@ -113,7 +113,7 @@ def plot_value(
     ax.plot(curve["threshold"], curve["value"])
     ax.fill_between(curve["threshold"], curve["low"], curve["high"], alpha=0.2)
     ax.axvline(threshold, color="grey", lw=1, ls=":")
-    ax.set(xlabel="threshold: probability from which a case is acted on (dotted: chosen)", ylabel=what)
+    ax.set(xlabel="threshold: probability from which a case is acted on (dotted: chosen); validation rows", ylabel=what)
     best = curve.iloc[curve["value"].argmax()]
     ax.set_title(f"Acting from {100*threshold:.3g} % on ({100*here['acted']:.3g} % of the cases): {here['value']:.3g} {what}\n(in hindsight at best {best['value']:.3g}, from {100*best['threshold']:.3g} % on)", fontsize=9)
     return fig
@@ -210,8 +210,8 @@ def _hold(
     name:str, # What is asked, in words
     gap:dict, # {value, low, high}: above 0 where the model is better
 )->dict: # As `_line`
-    "Ask that the model is not surely worse"
-    return _line(name, "the interval of the difference must not lie below 0", 0., gap, not gap["high"] < -NOTHING, gap["high"])
+    "Ask that the model is not surely worse; where nobody can say, it may be"
+    return _line(name, "its interval must not lie below 0", 0., gap, gap["high"] >= -NOTHING, gap["high"])
 
 # %% ../nbs/20_gate.ipynb #cell-25
 def ask_charter(
@@ -260,13 +260,16 @@ def ask_winner(
 def ask_fair(
     gaps:pd.DataFrame, # As `fair.measure_fairness` gives them: column, measure, value, low, high
     limits:dict, # {measure: largest gap}, `fairness` of the charter
+    sensitive:list[str]=(), # Columns of which each must be measured; of their pairs those are that have enough rows
 )->list[dict]: # As `_line`
     "Ask that groups are not treated more differently than the charter allows"
     out, less = [], Metric("gap", False, None)
     for name, limit in limits.items():
         there = gaps[(gaps["measure"] == name) & gaps["high"].notna()] # two groups at least with enough rows
         out += [_reach(f"{name} of {g['column']}", limit, g[["value", "low", "high"]].astype(float).to_dict(), less) for _, g in there.iterrows()]
-        if not len(there): out.append(_line(f"{name} of sensitive columns", "the charter limits it, so it must be measured (`frame.sensitive`, `evaluate.slice_rows`)", limit, "not measured", False))
+        lacking = [c for c in sensitive if c not in set(there["column"])] or ["sensitive columns"]*(not len(there))
+        out += [_line(f"{name} of {c}", "the charter limits it, so it must be measured: two groups with enough test rows (`evaluate.slice_rows`)" if sensitive else
+            "the charter limits it, and no column is marked (`frame.sensitive`)", limit, "not measured", False) for c in lacking]
     return out
 
 # %% ../nbs/20_gate.ipynb #cell-29
@@ -282,7 +285,7 @@ def remarks(
     "Say what else to know before trusting the gate"
     out, value = [], metrics[metric.name]["value"]
     if goal["minimum"] is None: out.append("The charter names no minimum (`frame.minimum`): beating the constant is all that was asked.")
-    if goal["aim"] is not None: out.append(f"The charter aims at {metric.name} {goal['aim']:g}: {'reached' if value == goal['aim'] or better(value, goal['aim'], metric) else 'not reached'} ({value:.4g}).")
+    if goal["aim"] is not None and np.isfinite(value): out.append(f"The charter aims at {metric.name} {goal['aim']:g}: {'reached' if value == goal['aim'] or better(value, goal['aim'], metric) else 'not reached'} ({value:.4g}).")
     called = metrics.get("worth", {}).get("called")
     if goal["capacity"] is not None and called is not None and called > goal["capacity"]:
         out.append(f"The threshold calls {100*called:.3g} % of the test rows, and {100*goal['capacity']:.3g} % can be acted on: what it is worth counts only the likeliest of them.")
@@ -304,7 +307,7 @@ def judge_gate(
     override = charter.get("override") or {}
     override = override if override.get("of") in ("gate", "both") else None
     reasons = [say_line(a) for a in asked if not a["passed"]]
-    if len(reasons) < len(asked): reasons.append(f"{len(asked) - len(reasons)} of {len(asked)} requirements passed: {'; '.join(say_line(a) for a in asked if a['passed'])}.")
+    if len(reasons) < len(asked): reasons.append(f"{len(asked) - len(reasons)} of {len(asked)} requirements passed, first of them {next(say_line(a) for a in asked if a['passed'])}.")
     reasons += said
     if charter["undecided"]: reasons.append(f"The charter leaves open: {', '.join(charter['undecided'])}. Without an answer nothing is launched; see data/frame/charter.html.")
     if override: reasons.append("Override: {by} decided on {day} to launch whatever the gate says: {why}".format(**override))
@@ -317,6 +320,7 @@ def say_line(
     "Put one requirement into words: what was found, and where it failed by how much, and by which rule"
     number = lambda v: f"{v:.4g}" if isinstance(v, (int, float)) else str(v)
     found = number(asked["found"]) + ("" if asked["low"] is None else f" ({number(asked['low'])} to {number(asked['high'])})")
+    if asked["found"] != asked["found"]: found = "nothing that can be computed (too few test rows, or none of a class)"
     if asked["passed"]: return f"{asked['name']}, {found}"
     by = "" if asked["short"] is None else f" by {number(asked['short'])}"
     return f"{asked['name']}: failed{by}; asked {number(asked['required'])}, found {found}; {asked['rule']}."
@@ -324,3 +328,13 @@ def say_line(
 def quote(charter:dict)->dict: # What the gate is judged against
     "Take from the charter what belongs beside a verdict"
     return {k:charter[k] for k in ("decision", "decides", "owner", "without_ml", "minimum", "aim", "guardrails", "costs", "capacity")}
+
+# %% ../nbs/20_gate.ipynb #cell-33
+def gate_table(
+    gate:dict, # As `judge_gate` gives it
+)->pd.DataFrame: # requirement, passed, asked, found, low, high, rule; one line each
+    "List all requirements with their numbers"
+    number = lambda v: "" if v is None else f"{v:.4g}" if isinstance(v, (int, float)) else str(v)
+    lines = sorted(gate["requirements"], key=lambda a: a["passed"])
+    table = [[a["name"], "yes" if a["passed"] else "no"] + [number(a[k]) for k in ("required", "found", "low", "high")] + [a["rule"]] for a in lines]
+    return pd.DataFrame(table, columns=["requirement", "passed", "asked", "found", "low", "high", "rule"]).set_index("requirement")

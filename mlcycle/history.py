@@ -395,8 +395,8 @@ def make_history(
     notes, told = [], {}
     for name, entry in history.items():
         h = settle(name, entry, facts)
-        if h.take == "lag" and (facts.columns[h.of].personal or why_personal(h.of, _read(shelf, facts.columns[h.of]), facts.columns[h.of].type)):
-            raise ProjectError(f"`collect.history.{name}` takes the last value of `{h.of}`, which names or reaches a person. "
+        if h.take not in ("count", "days_since") and (facts.columns[h.of].personal or why_personal(h.of, _read(shelf, facts.columns[h.of]), facts.columns[h.of].type)):
+            raise ProjectError(f"`collect.history.{name}` takes the {'last value' if h.take == 'lag' else h.take} of `{h.of}`, which names or reaches a person. "
                 "Allowed are count and days_since, which carry no value on.")
         made = make(shelf, h, facts)
         shelf.put(name, made.values)

@@ -374,8 +374,17 @@ def constant(
     metric:str="", # Name of the metric it is judged by
 )->np.ndarray: # Predictions, see above
     "Give the same answer for every row: the one that is best by a metric"
-    if k is None: return np.full(n, np.median(known) if metric == "mae" else known.mean())
-    return np.tile(np.eye(k)[1] if metric == "f1" else np.bincount(known, minlength=k)/len(known), (n, 1))
+    if k is not None: return np.tile(np.eye(k)[1] if metric in ("f1", "precision") else np.bincount(known, minlength=k)/len(known), (n, 1))
+    if metric in _RELATIVE: return np.full(n, _best_quantile(known, main_metric("regression", metric)))
+    return np.full(n, np.median(known) if metric in ("mae", "wape") else known.mean())
+
+_RELATIVE = ("mape", "smape", "median_absolute_error")
+
+def _best_quantile(known, metric)->float:
+    "Find the quantile that is the best answer for all rows"
+    some, tried = (np.quantile(known, np.linspace(0, 1, m)) for m in (min(len(known), 2001), 201)) # so many stand for any number of rows
+    found = [metric.compute(some, np.full(len(some), v), None, np.ones((1, len(some))))[0] for v in tried]
+    return float(tried[np.nanargmin(found)]) if np.isfinite(found).any() else float(np.median(known))
 
 # %% ../nbs/02_metrics.ipynb #cell-59
 def find_edges(

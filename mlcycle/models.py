@@ -220,14 +220,16 @@ def watched(
         last = time >= np.sort(time)[n - n//6]
         parts, most = [(np.flatnonzero(~last), np.flatnonzero(last))], 1
     else:
-        most = 5 if n < 1500 else 3 if n < 4000 else 1
+        trees = 1 if amount else max(len(np.unique(y)) - 1, 1)
+        most = 5 if n*trees < 1500 else 3 if n*trees < 4000 else 1
         if whole >= 2: parts = GroupKFold(min(6, whole), shuffle=True, random_state=seed).split(y, groups=groups)
         elif n < 12: return []
         else: parts = (KFold if amount or np.bincount(y)[np.unique(y)].min() < 6 else StratifiedKFold)(6, shuffle=True, random_state=seed).split(y, y)
     return [(a, b) for a, b in parts if len(a) and len(b) and (amount or len(np.unique(y[a])) == len(np.unique(y)) > 1)][:most]
 
 # %% ../nbs/05_models.ipynb #cell-24
-def most_rounds(n, k): return int(np.clip(20_000_000/n, 100, 1000 if k <= 2 else max(150, 1500//k))) # a round of k classes is k trees
+def most_rounds(rows, classes): # a round of several classes is as many trees
+    return int(np.clip(20_000_000/max(rows, 1), 100, 1000 if classes <= 2 else max(150, 1500//classes)))
 
 def count_rounds(
     candidate:str, # One of ROUNDS
@@ -237,16 +239,19 @@ def count_rounds(
     watch:tuple, # Rows and truth to watch
     seed:int=0, # For the candidate's draws
     threads:int=1, # See `make_steps`
-)->int: # At least 1
+)->tuple: # Rounds, at least 1; the model that learned so long, or None where it went on
     "Count the rounds until the rows watched get no better"
     patience = int(np.clip(3/settings.get("learning_rate", 0.1), 20, 100))
     classes = task != "regression"
-    s = settings | {ROUNDS[candidate]:most_rounds(len(learn[1]), len(np.unique(learn[1])) if classes else 1)}
-    if candidate == "lightgbm": return max(1, make_steps(candidate, task, s, seed, threads)[-1][1].fit(*learn, watch, patience).rounds_)
+    most = most_rounds(len(learn[1]), len(np.unique(learn[1])) if classes else 1)
+    make = lambda **more: make_steps(candidate, task, settings | more, seed, threads)[-1][1]
+    if candidate == "lightgbm":
+        model = make(n_estimators=most).fit(*learn, watch, patience)
+        return max(1, model.rounds_), model if model.rounds_ else None
     flat = FLAT[classes]*(1. if classes else float(np.var(learn[1])))
-    model = make_steps(candidate, task, s | {"early_stopping":True, "n_iter_no_change":patience, "tol":flat}, seed, threads)[-1][1]
+    model = make(max_iter=max(most//3, 100), early_stopping=True, n_iter_no_change=patience, tol=flat) # its rounds cost several times LightGBM's
     weights = compute_sample_weight("balanced", watch[1]) if settings.get("balanced") else None
-    return max(1, int(np.argmax(model.fit(*learn, X_val=watch[0], y_val=watch[1], sample_weight_val=weights).validation_score_)))
+    return max(1, int(np.argmax(model.fit(*learn, X_val=watch[0], y_val=watch[1], sample_weight_val=weights).validation_score_))), None
 
 # %% ../nbs/05_models.ipynb #cell-25
 def fit_candidate(
@@ -259,12 +264,14 @@ def fit_candidate(
     threads:int=1, # See `make_steps`
     time:np.ndarray|None=None, # See `watched`
     groups:np.ndarray|None=None, # See `watched`
-)->tuple: # Pipeline of its steps, fitted on all rows; rounds, or None where the candidate has none or they were given
+    quick:bool=False, # Do with five sixths of the rows where only one sixth is watched: one fit instead of two
+)->tuple: # Pipeline of its steps, fitted; rounds, or None where the candidate has none or they were given
     "Fit a candidate; boosting for as many rounds as rows set aside get better"
     rounds = None
     if candidate in ROUNDS and ROUNDS[candidate] not in settings:
         found = [count_rounds(candidate, task, settings, (X[a], y[a]), (X[b], y[b]), seed, threads) for a, b in watched(y, task, seed, time, groups)]
-        rounds = round(float(np.mean(found))) if found else ENOUGH
+        rounds = round(float(np.mean([n for n, _ in found]))) if found else ENOUGH
+        if quick and len(found) == 1 and found[0][1] is not None: return Pipeline([("model", found[0][1])]), rounds
     return Pipeline(make_steps(candidate, task, fix_rounds(candidate, settings, [rounds]), seed, threads)).fit(X, y), rounds
 
 def fix_rounds(
@@ -285,9 +292,10 @@ def settings_space(
     task:str, # binary, multiclass or regression
     rows:int, # Rows that the smallest fold learns from
     metric:str|None=None, # What decides; None: the task's main one
+    classes:int=2, # How many; of amounts whatever
 )->dict: # {setting: list of choices, or (low, high, on a log scale?)}; empty if there is nothing to set
     "Say which settings of a candidate are searched"
-    few, slow = int(np.clip(rows//20, 5, 200)), 0.02 if rows < 50_000 else 0.05
+    few, slow = int(np.clip(rows//20, 5, 200)), max(0.02, 5/most_rounds(rows, classes))
     leaves = (3, int(np.clip(rows//50, 8, 255)), True)
     space = {"linear":{"alpha":(1e-2, 1e3, True)} if task == "regression" else {"C":(1e-3, 1e2, True)},
         "forest":{"extra":[False, True], "max_features":(0.1, 1., False), "min_samples_leaf":(1, min(few, 40), True)},
@@ -307,6 +315,7 @@ def suggest(
     task:str, # binary, multiclass or regression
     rows:int, # Rows that the smallest fold learns from
     metric:str|None=None, # See `settings_space`
+    classes:int=2, # See `settings_space`
 )->dict: # Settings, numbers with three digits
     "Ask Optuna for settings of a candidate; it knows them as `lightgbm.num_leaves`"
     def draw(name, span):
@@ -314,7 +323,7 @@ def suggest(
         low, high, log = span
         if isinstance(low, int): return trial.suggest_int(name, low, high, log=log)
         return float(f"{trial.suggest_float(name, low, high, log=log):.3g}")
-    return {s: draw(f"{candidate}.{s}", span) for s, span in settings_space(candidate, task, rows, metric).items()}
+    return {s: draw(f"{candidate}.{s}", span) for s, span in settings_space(candidate, task, rows, metric, classes).items()}
 
 # %% ../nbs/05_models.ipynb #cell-30
 def standard(
@@ -322,22 +331,24 @@ def standard(
     task:str, # binary, multiclass or regression
     rows:int, # Rows that the smallest fold learns from
     metric:str|None=None, # See `settings_space`
+    classes:int=2, # See `settings_space`
 )->list[dict]: # Settings, the most usual first; each within `settings_space`
     "List the settings of a candidate that are tried first"
     if candidate == "dummy": return [constant_settings(metric) if task == "regression" else {}]
-    amount, step, few = task == "regression", 0.04 if rows < 5000 else 0.06 if rows < 50_000 else 0.1, int(np.clip(rows//100, 5, 20))
-    leaves = int(np.clip(rows//50, 8, 31))
-    light = {"learning_rate":step, "num_leaves":leaves, "min_child_samples":few, "reg_lambda":5., "colsample_bytree":0.6, "subsample":0.7,
+    amount, few = task == "regression", int(np.clip(rows//100, 5, 20))
+    step = max(0.04 if rows < 5000 else 0.06 if rows < 50_000 else 0.1, 12/most_rounds(rows, classes)) # as large as the rounds are few
+    leaves, reg = int(np.clip(rows//50, 8, 31)), 5. if classes <= 2 else 0.1 # of several classes each is rare, and its rows weigh little against a penalty
+    light = {"learning_rate":step, "num_leaves":leaves, "min_child_samples":few, "reg_lambda":reg, "colsample_bytree":0.6, "subsample":0.7,
         "extra_trees":False, **({"root":False} if amount else {})}
-    small = light | {"learning_rate":step if rows < 5000 else min(0.1, 2*step), "num_leaves":5, "min_child_samples":5, "reg_lambda":3., "colsample_bytree":0.5}
-    large = light | {"num_leaves":int(np.clip(rows//50, 8, 127)), "min_child_samples":5, "reg_lambda":1., "colsample_bytree":0.8}
+    small = light | {"learning_rate":step if rows < 5000 else min(0.15, 2*step), "num_leaves":5 if classes <= 2 else 8, "min_child_samples":5, "reg_lambda":min(reg, 3.), "colsample_bytree":0.5 if classes <= 2 else 0.3, "extra_trees":classes > 2}
+    large = light | {"num_leaves":int(np.clip(rows//50, 8, 127)), "min_child_samples":5, "reg_lambda":min(reg, 1.), "colsample_bytree":0.8}
     found = {"linear":[{"alpha":1.}, {"alpha":30.}] if amount else [{"C":1.}, {"C":0.05}],
         "forest":[{"extra":False, "max_features":0.8, "min_samples_leaf":2}, {"extra":True, "max_features":0.8, "min_samples_leaf":2}] if amount else
             [{"extra":False, "max_features":0.3, "min_samples_leaf":min(few, 10)}],
-        "boosted":[{"learning_rate":2*step, "max_leaf_nodes":leaves, "min_samples_leaf":few, "l2_regularization":5., "max_features":0.6}],
-        "lightgbm":[light, small] + ([large] if rows >= 5000 else [light | {"learning_rate":0.06, "extra_trees":True}])
+        "boosted":[{"learning_rate":min(2*step, 0.2), "max_leaf_nodes":leaves, "min_samples_leaf":few, "l2_regularization":reg, "max_features":0.6}],
+        "lightgbm":[light, small] + ([large] if rows >= 5000 else [light | {"learning_rate":max(step, 0.06), "extra_trees":True}])
             + ([large | {"root":True}] if amount else [])}.get(candidate, [{}])
-    weigh, many = "balanced" in settings_space(candidate, task, rows, metric), candidate == "forest" and rows > MANY["max_samples"]
+    weigh, many = "balanced" in settings_space(candidate, task, rows, metric, classes), candidate == "forest" and rows > MANY["max_samples"]
     return [s | ({"balanced":(metric or METRICS[task][0].name) != "accuracy"} if weigh else {}) | (MANY if many else {}) for s in found]
 
 # %% ../nbs/05_models.ipynb #cell-34

@@ -223,7 +223,7 @@ def _tell_gaps(values, choices, masks):
     return mask not in masks and not masks.add(mask)
 
 # %% ../nbs/05_recipe.ipynb #cell-16
-TARGETS = {"binary":"binary", "multiclass":"multiclass", "regression":"continuous"} # Task → target as scikit-learn calls it
+TARGETS = {"binary":"binary", "multiclass":"auto", "regression":"continuous"} # Task → target as scikit-learn calls it; a fold may lack one of three classes
 
 def _settings(
     column:Column,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEVER_SEEN', 'PERIODS', 'add_noise', 'replace_where', 'is_text', 'damage', 'robustness', 'plot_robustness',
-           'subtract', 'overfit', 'name_periods', 'judge_periods', 'trend', 'plot_judged_periods']
+           'subtract', 'overfit', 'tell_shift', 'name_periods', 'judge_periods', 'trend', 'plot_judged_periods']
 
 # %% ../nbs/20_robust.ipynb #cell-2
 from typing import Callable
@@ -15,6 +15,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from .contract import Contract
+from .errors import as_written
 from .explain import ask_many, find_inputs, set_title, take_metric, whiskers
 from .metrics import Metric, bootstrap, intervals
 from .split import UNITS, calendar, choose_unit, name_parts, parts
@@ -86,7 +87,7 @@ def robustness(
     resamples:int=200, # For the intervals
     level:float=0.95, # Share of resamples inside an interval
     **how, # noise, gaps, unseen: see `damage`
-)->pd.DataFrame: # what, amount, value, low, high, lost (how much worse than as it is), lost_low, lost_high
+)->pd.DataFrame: # what, amount, value, low, high, lost (how much worse than as it is), lost_low, lost_high, rows (looked at)
     "Say what a model loses when its inputs get worse"
     at, side = draw_rows(y, "regression", rows, seed), 1 if metric.higher else -1
     X, y, groups = X.iloc[at].reset_index(drop=True), y[at], None if groups is None else groups[at]
@@ -97,7 +98,7 @@ def robustness(
         return np.concatenate([values, side*(values[:1] - values) + 0.]) # no -0
     values, lost = np.split(np.array(bootstrap(compute, len(y), groups, resamples, seed, level)), 2)
     lines = [{"what":what, "amount":float(a), **v} | {f"lost_{k}":x for k, x in l.items()} for (what, a, _), v, l in zip(cases, values, lost)]
-    return pd.DataFrame(lines).rename(columns={"lost_value":"lost"})
+    return pd.DataFrame(lines).rename(columns={"lost_value":"lost"}).assign(rows=len(y))
 
 # %% ../nbs/20_robust.ipynb #cell-10
 def plot_robustness(
@@ -112,15 +113,17 @@ def plot_robustness(
     sure = (t["lost_low"] > 0).to_numpy()
     ax.errorbar(t["value"], range(len(t)), xerr=whiskers(t, "value"), fmt="none", color="grey", lw=1, capsize=2)
     ax.scatter(t["value"], range(len(t)), color=np.where(sure, "#e45756", "#4c78a8"), zorder=3)
-    ax.set_yticks(range(len(t)), names)
+    ax.set_yticks(range(len(t)), as_written(names))
     ax.axvline(whole, color="grey", lw=1, ls=":")
     ax.invert_yaxis()
     ax.set(xlabel=f"{metric.name} (dotted: as it is; red: surely worse)")
     if not len(t): return set_title(fig, "Nothing was made worse")
+    many = f"On {table['rows'].iloc[0]:,} rows"
+    if t["lost"].isna().all(): return set_title(fig, f"{many} {metric.name} cannot be computed")
     worst = names[int(t["lost"].fillna(-np.inf).argmax())]
-    return set_title(fig, f"{metric.name} {whole:.3g} gets worse by {t['lost'].max():.3g} at worst ({worst}); {sure.sum()} of {len(t)} surely do harm")
+    return set_title(fig, f"{many} {metric.name} {whole:.3g} gets worse by {t['lost'].max():.3g} at worst ({worst}); {sure.sum()} of {len(t)} surely do harm")
 
-def _say_amount(what, amount): return f"{100*amount:g} %" if "share" in what else f"{amount:g} standard deviations"
+def _say_amount(what, amount): return f"{100*amount:g} %" if "share" in what else f"{amount:g} standard deviation{'s'*(amount != 1)}"
 
 # %% ../nbs/20_robust.ipynb #cell-13
 def subtract(
@@ -139,6 +142,7 @@ def overfit(
     claimed:dict, # {value, low, high}: what the folds of the training rows promised
     found:dict, # {value, low, high}: on the test rows
     metric:Metric,
+    about:str="", # What else is known of the test rows, see `tell_shift`: said where luck does not explain the difference
 )->dict: # claimed, found, lost {value, low, high} (positive: worse than promised), verdict (worse, better, luck or unknown), words
     "Hold what was found on the test rows against what was claimed"
     lost = subtract(claimed, found) if metric.higher else subtract(found, claimed)
@@ -149,10 +153,29 @@ def overfit(
     way, low, high = ("worse", lost["low"], lost["high"]) if lost["value"] >= 0 else ("better", -lost["high"], -lost["low"])
     spread = "" if verdict == "unknown" else f" ({low:.3g} to {high:.3g})"
     words = f"The folds claimed {metric.name} {claimed['value']:.4g}, the test rows give {found['value']:.4g}: "
-    words += f"{way} by {abs(lost['value']):.3g}{spread}, {end}."
+    words += f"{way} by {abs(lost['value']):.3g}{spread}, {end}." + (f" {about}" if about and verdict in ("worse", "better") else "")
+    if np.isnan(found["value"]): words = f"The folds claimed {metric.name} {claimed['value']:.4g}; on the test rows it cannot be computed."
     return {"claimed":claimed, "found":found, "lost":lost, "verdict":verdict, "words":words}
 
 # %% ../nbs/20_robust.ipynb #cell-18
+def tell_shift(
+    learned:pd.DataFrame, # Training rows
+    rows:pd.DataFrame, # Test rows
+    contract:Contract,
+    y_learned:np.ndarray, # Truth of the training rows
+    y:np.ndarray, # Truth of the test rows
+)->str: # A sentence or two
+    "Say how far ahead the test rows lie, and how the target differs there"
+    target, out = contract.target.name, ""
+    dated = contract.by_role("time") and contract.column(contract.by_role("time")[0]).type == "datetime"
+    times = [read_time(t, contract) for t in (learned, rows)] if dated else [None]
+    if all(t is not None for t in times) and (ahead := np.nanmin(times[1]) - np.nanmax(times[0])) >= 0:
+        out = f"The test rows lie {ahead:,.0f} to {np.nanmax(times[1]) - np.nanmax(times[0]):,.0f} days after the last training row. "
+    if contract.task == "regression": return out + f"`{target}` is {y_learned.mean():.4g} on average in the training rows, {y.mean():.4g} in the test rows."
+    if contract.task == "binary": return out + f"{100*y_learned.mean():.3g} % of the training rows are `{contract.positive}`, {100*y.mean():.3g} % of the test rows."
+    return out.strip()
+
+# %% ../nbs/20_robust.ipynb #cell-21
 def name_periods(
     table:pd.DataFrame, # Rows
     contract:Contract,
@@ -166,7 +189,7 @@ def name_periods(
     if not isinstance(unit, str): return name_parts(np.where(np.isfinite(time), time, np.nan), parts(known, unit))
     return next(n for u in UNITS if len(set(n := calendar(time, u))) == len(set(calendar(time, unit))))
 
-# %% ../nbs/20_robust.ipynb #cell-20
+# %% ../nbs/20_robust.ipynb #cell-23
 PERIODS = ["period", "rows", "value", "low", "high"]
 
 def judge_periods(
@@ -194,7 +217,7 @@ def judge_periods(
         lines.append({"period":name, "rows":int(there.sum())} | found)
     return pd.DataFrame(lines, columns=PERIODS)
 
-# %% ../nbs/20_robust.ipynb #cell-22
+# %% ../nbs/20_robust.ipynb #cell-25
 def trend(
     table:pd.DataFrame, # As `judge_periods` gives it
     level:float=0.95, # Of the intervals
@@ -211,7 +234,7 @@ def trend(
     half = far/np.sqrt((w*at) @ at)
     return {"value":float(slope), "low":float(slope - half), "high":float(slope + half)}
 
-# %% ../nbs/20_robust.ipynb #cell-24
+# %% ../nbs/20_robust.ipynb #cell-27
 def plot_judged_periods(
     table:pd.DataFrame, # As `judge_periods` gives it
     metric:Metric,

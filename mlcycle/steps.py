@@ -297,8 +297,9 @@ def _codes(n, x, levels):
 
 def in_order(levels):
     "Sort levels by the numbers they are, or else by the alphabet"
-    try: return sorted(levels, key=lambda v: (float(v), v))
+    try: numbers = {v:float(v) for v in levels}
     except ValueError: return sorted(levels)
+    return sorted(levels, key=lambda v: (numbers[v], v)) if np.isfinite([*numbers.values()]).all() else sorted(levels) # `nan` has no place
 
 # %% ../nbs/04_steps.ipynb #cell-23
 class Ordered(Step):

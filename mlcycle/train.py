@@ -31,13 +31,13 @@ class Params(Section):
     trials:int = Field(ge=1) # Choices of settings in all; the standard settings of each candidate are tried in any case
     batch:int = Field(ge=1) # How many are asked for at a time: each batch learns from the ones before it
     prune:bool # Give up trials that lag behind after the first folds
-    folds:int = Field(ge=2) # How often the training rows are cut into rows learned from and rows judged; fewer where time has fewer steps
+    folds:int = Field(ge=3) # How often the training rows are cut into rows learned from and rows judged; two would not do to judge forward in time
     blend:int = Field(ge=0) # Most members of a blend of the best, which competes as well; 0: none
     interval:float|None = Field(gt=0, lt=1) # Amounts only: share of cases that the interval around each prediction should hold; null: none
-    seconds:float|None = Field(gt=0) # Time for the search and the final fit; where it ends the search, another run may find another winner; null: no limit
+    seconds:float|None = Field(gt=0) # Time for search and final fit, though the first candidate is finished in any case; where it ends the search, the winner may vary; null: no limit
     workers:int = Field(ge=1) # Processes that fit side by side; the result does not depend on it
     compute:Literal["local", "dask"] # Where they are: on this machine, or on a Dask cluster that is running
-    scheduler:str|None # Address of the cluster's scheduler, such as tcp://10.0.0.7:8786
+    scheduler:str|None # Address of the cluster's scheduler, such as tcp://10.0.0.7:8786; trusted like this machine
     seed:int # Of the folds, the settings and the candidates' draws
     threads:int = Field(ge=1) # Threads of one fit
 

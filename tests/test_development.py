@@ -12,7 +12,7 @@ from mlcycle import gate as gates
 from mlcycle.contract import inputs, labels
 from mlcycle.propose import propose
 from mlcycle.core import ProjectError, check_section, load_params
-from mlcycle.folds import cross_validate, fold_data, make_folds, score_folds, ties
+from mlcycle.folds import cross_predict, fold_data, make_folds, score_folds, ties
 from mlcycle.models import TRUSTED, constant_settings, load_model, make_pipeline, predict, save_model
 from mlcycle.recipe import make_recipe, plan
 from mlcycle.ways import Aim, try_ways, weigh
@@ -139,7 +139,7 @@ def test_a_column_that_is_missing_in_a_whole_fold_does_no_harm():
     contract, X, y = made(t.assign(day=np.arange(300)), day="time")
     parts, _ = make_folds(y, "binary", 4, 0, time=np.arange(300.))
     data = fold_data(make_recipe(plan(contract, X, 50)), X, y, parts)
-    for c in CANDIDATES: assert np.isfinite(cross_validate(c, "binary", data, 2)["roc_auc"]).all()
+    for c in CANDIDATES: assert np.isfinite(score_folds(data, cross_predict(c, "binary", data, 2), "binary")["roc_auc"]).all()
 
 
 # features
@@ -260,7 +260,7 @@ def test_evaluate_judges_every_task(task):
     assert evaluate.calibration(yt, p)["rows"].sum() == 250
     assert evaluate.mistakes(yt, p, contract, cut["threshold"]).to_numpy().sum() > 0
     slices = evaluate.judge_slices(evaluate.slice_rows(other, contract, 20), yt, p, task, metric, cut["threshold"])
-    assert {"logins", "age", "plan"} == set(slices["column"]) and len(slices) > 8
+    assert {"logins", "plan"} == set(slices["column"]) and len(slices) > 5 and contract.column("age").sensitive
 
 
 def test_a_constant_model_fails_the_gate():
@@ -286,7 +286,7 @@ def test_an_explainable_model_is_one_that_a_person_can_follow(candidate, passed)
     gate = judged(found, metrics.main_metric("binary"), 0.5, goal_of(explainable=True), candidate)
     line = gate["requirements"][-1]
     assert (line["name"], line["required"], line["found"], line["passed"]) == ("explainable", "dummy, rule, tree, linear", candidate, passed)
-    assert (gate["verdict"] == "pass") is passed and any(candidate in r for r in gate["reasons"])
+    assert (gate["verdict"] == "pass") is passed and (passed or any(candidate in r for r in gate["reasons"]))
 
 
 def test_a_model_must_earn_more_than_what_is_done_today():
@@ -351,7 +351,8 @@ def test_the_constant_to_beat_is_the_best_one_by_the_metric(task, metric):
     tried = try_ways(X, y, contract, 5, metric=metric)
     assert score_folds(tried["data"], tried["guessed"]["constant"], task)[metric].mean() == pytest.approx(best, rel=0.1)
     assert weigh(tried, Aim(metrics.main_metric(task, metric)))["sure"] == []  # noise
-    result = cross_validate("dummy", task, [{"learn": X.to_numpy(), "judge": X.to_numpy(), "y_learn": y, "y_judge": y}], k, constant_settings(metric))
+    whole = [{"learn": X.to_numpy(), "judge": X.to_numpy(), "y_learn": y, "y_judge": y}]
+    result = score_folds(whole, cross_predict("dummy", task, whole, k, constant_settings(metric)), task)
     if task == "regression": assert result[metric][0] == pytest.approx(best)
 
 

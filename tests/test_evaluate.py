@@ -17,7 +17,7 @@ from mlcycle.core import ProjectError, check_section, load_params, write_file
 from mlcycle.models import make_pipeline, predict
 from mlcycle.propose import propose
 from mlcycle.recipe import make_recipe, plan
-from mlcycle.robust import overfit
+from mlcycle.robust import overfit, tell_shift
 
 VALUES = load_params(ROOT)["evaluate"]
 OFFER = {"true_positive": -30., "false_positive": 10., "true_negative": 0., "false_negative": 0.}
@@ -195,8 +195,8 @@ def test_simple_ways_learn_again_and_are_judged_on_the_same_rows(task):
     asked = gate.ask_better({metric.name: dict.fromkeys(("value", "low", "high"), 0.5)}, metric, 0., evaluate.simpler_than("boosted", worse))
     failed = [r for r in asked if not r["passed"] and "linear" in r["name"]]
     assert failed and failed[0]["short"] > 0 and "lie below 0" in failed[0]["rule"]
-    shown = evaluate.beside_table({"value": 0.7}, 0.5, found, {"rule": {"value": 0.6}})
-    assert shown.loc["rule", "folds of training rows (assess)"] == 0.6 and len(shown) == 2 + len(found)
+    shown = evaluate.beside_table({"value": 0.7}, 0.5, found, {"rule": {"value": 0.6}}, 0.65)
+    assert shown.loc["rule", "folds of training rows"] == "0.6" and shown.loc["final model"].tolist() == ["0.7", "", "", "", "0.65"] and len(shown) == 2 + len(found)
 
 
 def test_a_rule_need_not_beat_what_takes_more_effort_but_a_blend_must_hold_beside_all():
@@ -238,7 +238,75 @@ def test_the_gate_tells_what_failed_first_and_by_how_much_and_prints_an_override
 
 def test_what_cannot_be_computed_is_not_reached():
     line, = gate.ask_better({"roc_auc": dict.fromkeys(("value", "low", "high"), np.nan)}, metrics.main_metric("binary"), 0.5)
-    assert not line["passed"] and line["short"] is None and "failed; asked 0.5, found nan" in gate.say_line(line)
+    assert not line["passed"] and line["short"] is None and "failed; asked 0.5, found nothing that can be computed" in gate.say_line(line)
+
+
+def test_a_difference_that_cannot_be_computed_is_no_pass():
+    "Test rows of one class: nobody can say which of two ranks better"
+    y, p = np.zeros(60, int), np.column_stack([np.linspace(1, 0, 60), np.linspace(0, 1, 60)])
+    gap = judge.difference(y, p, p[:, ::-1], "binary", metrics.main_metric("binary"), resamples=100)
+    lines = gate.ask_better({"roc_auc": {"value": .8, "low": .7, "high": .9}}, metrics.main_metric("binary"), 0.5, {"the linear model": gap})
+    assert np.isnan(gap["value"]) and [a["passed"] for a in lines] == [True, False] and "nothing that can be computed" in gate.say_line(lines[1])
+    out = gate.judge_gate(lines, dict.fromkeys(["decision", "decides", "owner", "without_ml", "minimum", "aim", "guardrails", "costs", "capacity"]) | {"undecided": []})
+    assert out["verdict"] == "fail" and gate.gate_table(out).index[0] == lines[1]["name"] and gate.gate_table(out)["passed"].tolist() == ["no", "yes"]
+    nothing = overfit({"value": .8, "low": .7, "high": .9}, dict.fromkeys(("value", "low", "high"), np.nan), metrics.main_metric("binary"))
+    assert nothing["verdict"] == "unknown" and "cannot be computed" in nothing["words"]
+    assert not any("nan" in line for line in gate.remarks({"roc_auc": nothing["found"]}, metrics.main_metric("binary"), GOAL | {"minimum": .7, "aim": .8}, 0, nothing))
+
+
+def test_each_sensitive_column_must_be_measured_where_the_charter_sets_a_limit():
+    rows = [("sex", .02, .05), ("age", np.nan, np.nan), ("sex × age", np.nan, np.nan)]
+    gaps = pd.DataFrame([{"column": c, "measure": "equal_opportunity_difference", "value": v, "low": v, "high": h} for c, v, h in rows])
+    limits = {"equal_opportunity_difference": 0.1}
+    lines = {a["name"].split(" of ")[1]: a for a in gate.ask_fair(gaps, limits, ["sex", "age", "only one group"])}
+    assert {c: a["passed"] for c, a in lines.items()} == {"sex": True, "age": False, "only one group": False} # a pair of few rows is no obstacle
+    assert lines["age"]["found"] == "not measured" and "`evaluate.slice_rows`" in lines["age"]["rule"]
+    nobody, = gate.ask_fair(gaps[:0], limits, [])
+    assert not nobody["passed"] and "`frame.sensitive`" in nobody["rule"]
+
+
+@pytest.mark.parametrize("task, groups", [("multiclass", lambda y: np.where(y == 2, 0, np.arange(len(y))//10 + 1)), ("binary", lambda y: y), ("binary", lambda y: 2*y + np.arange(len(y)) % 2)], ids=["a class in one group", "two groups", "four groups"])
+@pytest.mark.parametrize("asked", ["auto", "sigmoid"])
+def test_groups_that_hold_whole_classes_do_not_stop_the_calibration(task, groups, asked):
+    contract, pipeline = learned(task)
+    t = table(task, 300, 3)
+    X, y = pd.DataFrame(inputs(t, contract)), labels(t, contract)
+    p = evaluate.Params(**VALUES | {"calibrate": asked, "calibrate_rows": 5})
+    final, done = evaluate.calibrate(pipeline, X, y, contract, metrics.main_metric(task), p, groups(y))
+    assert np.isfinite(predict(final, X, len(contract.classes))).all() and isinstance(final, CalibratedClassifierCV) == done.startswith("Calibrated")
+    if task == "binary": assert ("too few groups" if asked == "auto" else "cannot say") in done
+
+
+@pytest.mark.parametrize("name", ["rmse", "mae", "wape", "mape", "smape", "median_absolute_error"])
+def test_the_constant_of_amounts_is_the_best_there_is(name):
+    y = np.random.default_rng(0).lognormal(0, 1.5, 600) + 0.1
+    metric = metrics.main_metric("regression", name)
+    reached = lambda v: float(metric.compute(y, np.full(600, v), None, np.ones((1, 600)))[0])
+    best = min(reached(v) for v in np.append(np.quantile(y, np.linspace(0, 1, 400)), y.mean()))
+    assert reached(metrics.constant(y, 1, None, name)[0]) <= best*1.01
+
+
+def test_the_constant_by_precision_calls_everybody():
+    y = np.repeat([0, 1], [80, 20])
+    base = metrics.score(y, metrics.constant(y, 100, 2, "precision"), "binary")["precision"]
+    assert base == 0.2 # it was nan, and no model could be better
+    assert gate.ask_better({"precision": {"value": .6, "low": .5, "high": .7}}, metrics.main_metric("binary", "precision"), base)[0]["passed"]
+
+
+@pytest.mark.parametrize("y, lines", [(np.full(50, 5.), 1), (np.repeat([0., 7.], 25), 2), (np.arange(50.), 10)])
+def test_mistakes_of_amounts_that_hardly_differ(y, lines):
+    contract = Contract(name="t", task="regression", columns=[Column(name="v", type="number", role="target")])
+    found = evaluate.mistakes(y, y + 1, contract)
+    assert len(found) == lines and found["rows"].sum() == 50 and np.allclose(found["error"], 1)
+
+
+def test_what_grew_since_is_told_beside_a_promise_that_was_not_kept():
+    contract = Contract(name="bike", task="regression", columns=[Column(name="day", type="datetime", role="time"), Column(name="cnt", type="number", role="target")])
+    days = pd.DataFrame({"day": pd.date_range("2011-01-01", "2012-05-31")})
+    told = tell_shift(days[:343], days[430:], contract, np.full(343, 145.9), np.full(len(days) - 430, 247.5))
+    assert told == "The test rows lie 88 to 174 days after the last training row. `cnt` is 145.9 on average in the training rows, 247.5 in the test rows."
+    rmse, claimed, found = metrics.main_metric("regression"), {"value": 46., "low": 43., "high": 49.}, {"value": 137., "low": 132., "high": 142.}
+    assert overfit(claimed, found, rmse, told)["words"].endswith(told) and told not in overfit(claimed, claimed, rmse, told)["words"]
 
 
 def test_the_gate_says_what_was_promised_and_not_kept():
@@ -344,9 +412,11 @@ def test_tables_for_plots_have_their_columns_whatever_the_task(task):
 def test_slices_hold_no_personal_column_and_few_rows_are_left_out():
     t = table()
     contract = propose(t, "tiny", "y")
-    contract = contract.model_copy(update={"columns": [c.model_copy(update={"personal": c.name == "plan"}) for c in contract.columns]})
+    contract = contract.model_copy(update={"columns": [c.model_copy(update={"personal": c.name == "plan", "sensitive": False}) for c in contract.columns]})
     found = evaluate.slice_rows(t, contract, 40)
     assert {c for c, _, _ in found} == {"logins", "age"} and all(inside.sum() >= 40 for _, _, inside in found)
+    contract = contract.model_copy(update={"columns": [c.model_copy(update={"sensitive": c.name == "age"}) for c in contract.columns]})
+    assert "age" not in {c for c, *_ in evaluate.slice_rows(t, contract, 40)}   # its groups are judged in `fair`
 
 
 # the whole stage (slow): every plot is drawn, and the model just made stands beside itself as the champion

@@ -406,6 +406,18 @@ def test_odd_columns_are_walked_through_and_drawn():
     assert explain.importance(ask, X, y, "regression", RMSE).set_index("column").loc[["empty", "same", "blank"], "loss"].eq(0).all()
 
 
+def test_dollar_signs_are_no_formula(tmp_path):
+    "A level such as `$5 to $10` is drawn as it is, and a broken formula stops nothing"
+    odd, c = "$\\bad$", Contract(name="t", task="binary", positive="$\\bad$", classes=["no", "$\\bad$"], columns=[Column(name="$\\bad$", type="category"), Column(name="left", type="category", role="target")])
+    X = pd.DataFrame({odd: np.array([odd, "b"]*50, dtype=object)})
+    def ask(t): return np.column_stack([0.7 - 0.5*(t[odd] == odd), 0.3 + 0.5*(t[odd] == odd)])
+    y = np.tile([1, 0], 50)
+    figures = [explain.plot_importance(explain.importance(ask, X, y, "binary", AUC), AUC), explain.plot_dependence(explain.dependence(ask, X, [odd], c), c),
+        explain.plot_contributions(explain.contributions(ask, X[:3], X, c), c), robust.plot_robustness(robust.robustness(ask, X, y, "binary", AUC, c, [odd]), AUC)]
+    for i, fig in enumerate(figures): fig.savefig(tmp_path/f"{i}.png")
+    assert "$\\bad$" in words(figures[0]).replace("\\$", "$") and "On 100 rows" in words(figures[3])
+
+
 def test_figures_with_nothing_to_draw():
     assert "No column" in words(explain.plot_dependence(explain.dependence(None, pd.DataFrame({"a": [1.]}), [], NUMBERS), NUMBERS))
     assert "No row" in words(explain.plot_contributions(pd.DataFrame(columns=["row"]), NUMBERS))

@@ -178,7 +178,7 @@ def test_small_groups_are_marked_and_left_out():
     gap = gaps_of(found).loc["demographic_parity_difference"]
     assert gap["compared"] == 3 and gap["small"] == 2 and gap["highest"] == "f"
     nobody = fair.measure_fairness(table, y, p, d, promise("binary", ("no", "yes"), SEX), "binary", least=5000, resamples=100)["gaps"]
-    assert nobody["value"].isna().all() and not nobody["sure"].any() and fair.say_fairness(nobody) == ["No group is large enough to be compared."]
+    assert nobody["value"].isna().all() and not nobody["sure"].any()
 
 
 def test_a_rate_that_rests_on_few_rows_is_not_compared():
@@ -195,7 +195,6 @@ def test_nothing_sensitive_is_an_answer():
     table, y, p, d = people(200)
     found = fair.measure_fairness(table, y, p, d, promise("binary", ("no", "yes"), Column(name="age", type="integer")), "binary")
     assert list(found["groups"]) == fair.GROUPS and list(found["gaps"]) == fair.GAPS and not len(found["gaps"])
-    assert "frame.sensitive" in fair.say_fairness(found["gaps"])[0] and not len(fair.fairness_table(found["groups"]))
     for fig in (fair.plot_fairness(**found), fair.plot_fair_gaps(found["gaps"])): assert fig.get_suptitle() == "No column is marked as sensitive"
     one = table.assign(sex="f")
     assert not len(fair.measure_fairness(one, y, p, d, promise("binary", ("no", "yes"), SEX), "binary")["gaps"])    # one group only
@@ -222,10 +221,27 @@ def test_odd_names_are_drawn_as_they_are(tmp_path):
     found = fair.measure_fairness(table, d, np.column_stack([1 - d, d])*1., d, promise("binary", ("no", "yes"), SEX, AGE), "binary", resamples=100)
     contract = promise("binary", ("no", "yes"), SEX.model_copy(update={"role": "feature"}))
     segments = errors.find_segments(table, d*3. + rng.random(800), contract)
-    assert any(odd[0] in line for line in fair.say_fairness(found["gaps"])) and segments.segment.str.contains(odd[0], regex=False).any()
-    for i, fig in enumerate([fair.plot_fairness(**found), fair.plot_fair_gaps(found["gaps"], {"error_difference": 0.1}), errors.plot_segments(segments)]):
+    assert segments.segment.str.contains(odd[0], regex=False).any()
+    judged = errors.judge_slices(errors.slice_rows(table, promise("binary", ("no", "yes"), SEX.model_copy(update={"role": "feature", "sensitive": False})), 50), d, np.column_stack([1 - d, d])*1., "binary", metrics.main_metric("binary", "accuracy"))
+    for i, fig in enumerate([fair.plot_fairness(**found), fair.plot_fair_gaps(found["gaps"], {"error_difference": 0.1}), errors.plot_kinds(segments), errors.plot_slices(judged, 0.9, metrics.main_metric("binary", "accuracy"))]):
         fig.savefig(tmp_path/f"{i}.png")
         assert (tmp_path/f"{i}.png").stat().st_size > 5000
+
+
+def test_a_chart_of_gaps_holds_differences_only():
+    table, y, p, d = people(800)
+    gaps = fair.measure_fairness(table, y, p, d, promise("binary", ("no", "yes"), SEX, AGE), "binary", resamples=100)["gaps"]
+    assert gaps["measure"].str.endswith("ratio").any() and not fair.differences(gaps)["measure"].str.endswith("ratio").any() # 1 is equal there, here 0
+    assert fair.differences(gaps[:0]).empty
+
+
+def test_the_figure_of_groups_says_where_they_are_furthest_apart():
+    table, y, p, d = people(3000)
+    d = np.where(table["sex"] == "m", 0, d)
+    found = fair.measure_fairness(table, y, p, d, promise("binary", ("no", "yes"), SEX), "binary", resamples=100)
+    said = fair.plot_fairness(**found).get_suptitle().replace("\n", " ")
+    assert "sex: m has the lowest" in said and "more than chance explains" in said
+    assert fair.plot_fairness(**found).axes[-1].get_xlabel() == "roc auc"          # the charter's metric, group by group
 
 
 def test_the_same_seed_gives_the_same_bytes():
@@ -301,7 +317,7 @@ def test_a_segments_words_mean_exactly_its_rows(seed):
     hard = [table["size"].isna() & (table["age"] < 50), (table["plan"] == "gold") | table["plan"].isna(), table["since"] > "2024-08-01", table["new"] & (table["size"] > 5.5),
             (table["age"] > 40) & (table["age"] < 60), table["size"].notna() & table["plan"].isin(["pro", "free"])][seed].fillna(False).to_numpy(bool)
     losses = rng.exponential(np.where(hard, 2., 0.4))
-    columns = [c for c in errors.watched(contract, table) if c.name != "city"]
+    columns = [c for c in errors.mentionable(contract, table) if c.name != "city"]
     for words, inside in errors._kinds(table, losses, columns, 50, np.arange(len(table)) % 2 == 0, 0):
         assert (meant(words, table) == inside).all(), words
     assert hard[meant(errors.find_segments(table, losses, contract).segment[0], table)].mean() > 0.8
@@ -340,7 +356,7 @@ def test_segments_of_next_to_nothing():
     for rows, losses in [(3, np.ones(3)), (200, np.zeros(200)), (60, np.ones(60))]:
         t = errors.find_segments(table.head(rows), losses, contract)
         assert list(t) == errors.SEGMENTS and len(t) <= 1 and not t["sure"].any()
-        errors.plot_segments(t); errors.plot_losses(losses)
+        errors.plot_kinds(t)
     assert errors.find_segments(table[["surname"]], np.ones(200), contract).segment.tolist() == ["all rows"]
 
 

@@ -13,7 +13,7 @@ from mlcycle import features, recipe, steps
 from mlcycle.bundle import open_graph
 from mlcycle.contract import Column, Contract, bare_words, check_row, count_words, inputs, labels
 from mlcycle.core import ProjectError, check_section
-from mlcycle.folds import cross_validate, fold_data, make_folds
+from mlcycle.folds import cross_predict, fold_data, make_folds, score_folds
 from mlcycle.graph import NoGraph, graph_inputs, hard_rows, insist, make_graph, parity
 from mlcycle.models import load_model, make_pipeline, save_model
 from mlcycle.monitor import count_bins
@@ -141,6 +141,11 @@ def test_what_is_no_formula_says_why(text, says):
     assert "cost" in str(e.value) and "llowed: " in str(e.value)
 
 
+def test_levels_have_one_order_whatever_order_they_come_in():
+    assert steps.in_order(["10", "9", "-1e3"]) == ["-1e3", "9", "10"] and steps.in_order(["b", "10", "9"]) == ["10", "9", "b"]
+    for levels in (["3", "nan", "1", "2"], ["1", "nan", "3", "2"], ["nan", "2", "3", "1"]): assert steps.in_order(levels) == ["1", "2", "3", "nan"]
+
+
 def test_the_target_of_a_level_is_told_by_other_rows():
     rng = np.random.default_rng(0)
     X, y = pd.DataFrame({"town": np.repeat([f"t{i}" for i in range(300)], 2).astype(object)}), rng.integers(0, 2, 600)
@@ -157,6 +162,15 @@ def test_target_encoding_converts_for_every_task(task, cv):
     y = {"binary": rng.integers(0, 2, 200), "multiclass": rng.integers(0, 4, 200), "continuous": rng.normal(size=200)*1e6 + 1e9}[task]
     step, new = TargetEncoder(target_type=task, cv=cv(5, shuffle=True, random_state=0)).fit(X, y), np.vstack([X, [["unseen", "a"]]]).astype(object)
     assert np.allclose(step.transform(new), in_graph(step, new), rtol=1e-14, atol=0) and step.transform(new).shape[1] == (8 if task == "multiclass" else 2)
+
+
+def test_a_fold_that_lacks_one_of_three_classes_encodes_the_others():
+    contract, X, y = made("multiclass")
+    towns = make_recipe(plan(contract, X, choices=chosen(columns={c: "out" for c in X if c != "town"})))
+    two = np.flatnonzero(y < 2)
+    assert towns.fit_transform(X, y).shape[1] == 3 and clone(towns).fit_transform(X.iloc[two], y[two]).shape == (len(two), 1)
+    whole = towns.fit(X, y)
+    assert features.check_graph(whole, contract, X, y)["difference"] < 1e-6
 
 
 # what is chosen
@@ -182,7 +196,7 @@ def test_noise_is_not_better_than_chance():
     for seed in range(100, 104):
         y = np.random.default_rng(seed).integers(0, 2, len(X))
         data = fold_data(rich, X, y, make_folds(y, "binary", 3, 0)[0])
-        found.append([np.mean(cross_validate(c, "binary", data, 2, s)["roc_auc"]) for c, s in [("linear", {}), ("boosted", {"max_iter": 20})]])
+        found.append([np.mean(score_folds(data, cross_predict(c, "binary", data, 2, s), "binary")["roc_auc"]) for c, s in [("linear", {}), ("boosted", {"max_iter": 20})]])
     assert (np.abs(np.mean(found, axis=0) - 0.5) < 0.05).all()
 
 
@@ -308,6 +322,12 @@ def test_every_made_column_is_named_and_its_source_is():
     assert len({(m["column"], m["what"]) for m in names}) == len(names)
     told = features.count_made(features.tell(planned, X, y, "binary", 10), features.tell_made(fitted, out, y, contract, 10))
     assert sum(t["made"] for t in told) == out.shape[1] and features.as_table(told)["why"].iloc[-1] != ""
+
+
+def test_dollar_signs_are_no_formula(tmp_path):
+    fig = features.plot_information([{"column": "a$b_{$", "what": "is it '$1 to $2'?", "information": .3}, {"column": "b", "what": "its value", "information": 0.}])
+    fig.savefig(tmp_path/"f.png")
+    assert "a$b_{$" in fig.axes[0].get_title().replace("\\$", "$")
 
 
 def test_levels_of_personal_columns_are_masked():

@@ -232,6 +232,8 @@ def test_nothing_personal_is_carried_on():
         with pytest.raises(ProjectError, match="names or reaches a person.*count and days_since") as e:
             make_history(shelf(rows), {"x": History(of=of, take="lag")}, Facts(known))
         assert "@example" not in str(e.value)
+    for take in ("max", "min", "sum", "mean"): # of one value that is the value
+        with pytest.raises(ProjectError, match=f"takes the {take} of `paid`, which names or reaches a person"): make_history(shelf(rows), {"x": History(of="paid", take=take, back=1)}, Facts(private))
     assert make_history(shelf(rows), {"x": History(of="mail", take="count", by="mail")}, Facts(columns))[1]["x"].column.type == "integer"
     sensitive = COLUMNS | {"paid": Column(name="paid", type="number", sensitive=True)}
     assert make_history(shelf(rows), {"x": History(of="paid", take="mean")}, Facts(sensitive))[1]["x"].column.sensitive

@@ -75,6 +75,19 @@ def test_of_equals_the_first_tried_wins_and_the_other_is_tied():
     assert [t["trial"] for t in ranked] == [7, 2] and ranked[1]["tied"] and ranked[1]["difference"]["value"] == 0
 
 
+@pytest.mark.parametrize("place", [2, 3])
+def test_a_blend_goes_before_a_leader_that_is_not_surely_better(place):
+    y, parts, _ = world()
+    done = [trial(i, y, parts, "binary", 1., seed=7) for i in range(1, place)]
+    blend = trial(9, y, parts, "binary", 1., seed=7, candidate="blend") | {"trial": "blend"}
+    less = lambda by: blend | {"results": blend["results"] - by*np.linspace(-0.5, 2.5, 5)[:, None]}                        # worse by `by` on average
+    first = lambda b, goal=NO_WISH: rank_trials([*done, b], parts, y, "binary", AUC, goal)
+    assert [t["trial"] for t in first(less(0.001))] == ["blend", *range(1, place)] and all(t["tied"] for t in first(less(0.001))[1:])
+    surely = first(blend | {"results": blend["results"] - 0.05})
+    assert surely[0]["trial"] == 1 and surely[place - 1]["trial"] == "blend" and not surely[place - 1]["tied"]
+    assert first(less(0.001), wish(nodes=800))[0]["trial"] == 1                                # it may not win
+
+
 def test_a_real_difference_is_not_called_noise_and_noise_is():
     tied = {1.0: 0, 1.15: 0, 2.0: 0}
     for seed in range(20):
@@ -86,6 +99,7 @@ def test_a_real_difference_is_not_called_noise_and_noise_is():
 def test_trials_that_all_failed_are_an_error_that_says_why():
     y, parts, _ = world()
     with pytest.raises(ProjectError, match="None of 2 trials finished. The first one: MemoryError: no room.*`train.candidates`"): rank_trials([failed(0), failed(1)], parts, y, "binary", AUC, NO_WISH)
+    assert rank_trials([trial(1, y, parts, "binary", 1.), failed(0) | {"error": None}], parts, y, "binary", AUC, NO_WISH)[1]["why"] == ["roc_auc is not defined in every fold"]
 
 
 # who may win
@@ -135,11 +149,24 @@ def test_slices_hold_every_row_once_and_only_those_with_enough_rows_count():
     contract, table = tiny(y, rng)
     table.loc[::3, "age"] = np.nan
     rows = np.concatenate([b for _, b in parts])
-    (names, weights), few = cut_slices(table, contract, ["age"], rows)["age"], cut_slices(table, contract, ["plan"], rows, least=500)["plan"]
-    assert len(names) == 5 and names[-1] == "missing" and (weights.sum(0) == 1).all() and weights[-1].sum() == 300
+    (names, places), few = cut_slices(table, contract, ["age"], rows)["age"], cut_slices(table, contract, ["plan"], rows, least=500)["plan"]
+    assert len(names) == 5 and names[-1] == "missing" and sorted(np.concatenate(places)) == [*range(900)] and len(places[-1]) == 300
     assert few[0] == ["basic"] and len(few[1]) == 1
     seldom = rank_trials([trial(1, y, parts, "binary", 1.)], parts, y, "binary", AUC, wish(slices={"plan": 0.999}), table, contract, least=10_000)
-    assert seldom[0]["qualified"]                 # no level has enough rows to be asked about
+    assert seldom[0]["why"] == ["no slice of `plan` has enough rows to be judged (`frame.qualify.slices`)"]     # what nobody could look at was not reached
+
+
+def test_slices_of_many_levels_take_little_memory():
+    import tracemalloc
+    n = 60_000
+    y, parts, rng = world(n=n)
+    table = pd.DataFrame({"plan": rng.integers(0, 1000, n).astype(str), "left": np.where(y, "yes", "no")})
+    contract = Contract(name="tiny", task="binary", positive="yes", classes=["no", "yes"], columns=[Column(name="plan", type="category"), Column(name="left", type="category", role="target")])
+    done = [trial(1, y, parts, "binary", 1., names=[AUC])]
+    tracemalloc.start()
+    ranked = rank_trials(done, parts, y, "binary", AUC, wish(slices={"plan": 0.99}), table, contract)
+    peak = tracemalloc.get_traced_memory()[1]; tracemalloc.stop()
+    assert "where `plan` is" in ranked[0]["why"][0] and peak < 100*2**20, peak/2**20                 # one weight for each level and row would be 480 MB
 
 
 def test_values_of_personal_columns_stay_out_of_the_reasons():

@@ -168,7 +168,8 @@ def test_rounds_are_few_where_there_is_nothing_to_learn(candidate, task):
 def test_rounds_are_the_best_of_the_rows_watched(candidate):
     X, y = numbers(10, 400)
     learn, watch = (X[:300], y["binary"][:300]), (X[300:], y["binary"][300:])
-    rounds = count_rounds(candidate, "binary", {"learning_rate": 0.1}, learn, watch)
+    rounds, model = count_rounds(candidate, "binary", {"learning_rate": 0.1}, learn, watch)
+    if model is not None: assert len(list_trees(model)) == rounds
     loss = lambda n: score(watch[1], predict(Pipeline(make_steps(candidate, "binary", {"learning_rate": 0.1, ROUNDS[candidate]: n})).fit(*learn), watch[0], 2), "binary")["log_loss"]
     assert loss(rounds) <= min(loss(n) for n in {max(1, rounds - 5), rounds + 1, rounds + 12}) + 2e-4
 
@@ -178,8 +179,16 @@ def test_many_classes_and_small_gains_do_not_go_on_for_ever():
     y = np.arange(400) % 8
     X = (np.eye(8)[y] + rng.normal(0, 0.01, (400, 8))).astype(np.float32)
     for candidate in ROUNDS:
-        assert count_rounds(candidate, "multiclass", {"learning_rate": 0.02, "max_leaf_nodes" if candidate == "boosted" else "num_leaves": 4}, (X[:300], y[:300]), (X[300:], y[300:])) <= 187
-        assert count_rounds(candidate, "binary", {"learning_rate": 0.15}, (X[:300], y[:300] % 2), (X[300:], y[300:] % 2)) < 200
+        assert count_rounds(candidate, "multiclass", {"learning_rate": 0.02, "max_leaf_nodes" if candidate == "boosted" else "num_leaves": 4}, (X[:300], y[:300]), (X[300:], y[300:]))[0] <= 187
+        assert count_rounds(candidate, "binary", {"learning_rate": 0.15}, (X[:300], y[:300] % 2), (X[300:], y[300:] % 2))[0] < 200
+
+
+def test_quick_fits_do_with_the_rows_not_watched():
+    X, y = numbers(12, 4200)
+    (a, b), = watched(y["binary"], "binary", 0)
+    (quick, n), (full, m) = (fit_candidate("lightgbm", "binary", {"learning_rate": 0.2}, X, y["binary"], quick=q) for q in (True, False))
+    again = Pipeline(make_steps("lightgbm", "binary", {"learning_rate": 0.2, ROUNDS["lightgbm"]: n})).fit(X[a], y["binary"][a])
+    assert n == m and np.array_equal(predict(quick, X, 2), predict(again, X, 2)) and not np.array_equal(predict(quick, X, 2), predict(full, X, 2))
 
 
 def test_rounds_that_are_given_are_taken():

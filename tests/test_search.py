@@ -1,5 +1,6 @@
 """The search: the same whoever fits and however often it is killed, honest, within its budget; and the stage around it."""
 import json, os, signal, subprocess, sys, time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -64,12 +65,15 @@ def alone(world): return world.search()
 
 # the same, whoever fits
 
-def test_one_process_or_two_find_the_same():
+def test_one_process_or_two_find_the_same(tmp_path):
     n, some = 1200, ["linear", "forest", "boosted"]
     big = World(table=customers(n=n).assign(day=np.arange(n)), day="time")            # large enough for the folds to be memory-mapped
     assert big.data[-1]["learn"].nbytes > 10_000
-    one, two = big.search(some, 7), big.search(some, 7, workers=2)
+    left = tmp_path/"folds"/"joblib_memmapping_folder_1_x"/"a.pkl"                    # of a search that was killed
+    left.parent.mkdir(parents=True); left.write_text("")
+    one, two = big.search(some, 7), big.search(some, 7, workers=2, journal=tmp_path/"j.jsonl")
     assert facts(one) == facts(two) and {t["candidate"] for t in one if t["status"] == "finished"} == set(some)
+    assert (tmp_path/"folds").is_dir() and not left.parent.exists() and not [p for p in (tmp_path/"folds").rglob("*") if p.is_file()]
 
 
 @pytest.mark.chains
@@ -91,12 +95,16 @@ def test_a_cluster_with_other_libraries_is_refused(monkeypatch):
     class Client:
         closed = False
         def __init__(self, *args, **kwargs): pass
-        def run(self, f): return {"tcp://w": search.libraries() | {"lightgbm": "1.0"}} if self.workers else {}
+        def run(self, f): return {"tcp://w": search.libraries() | {"lightgbm": "1.0"}}
         def close(self): Client.closed = True
     monkeypatch.setattr("distributed.Client", Client)
-    Client.workers = True
     with pytest.raises(ProjectError, match=r"worker tcp://w has lightgbm 1.0 \(here 4"): search.connect("tcp://s")
-    Client.workers = False
+    monkeypatch.setattr(Client, "run", lambda self, f: {"tcp://w": search.libraries() | {"code": "0ther"}})
+    with pytest.raises(ProjectError, match="worker tcp://w has code 0ther .*the same code"): search.connect("tcp://s")
+    def lacks(self, f): raise ModuleNotFoundError("No module named 'mlcycle'")
+    monkeypatch.setattr(Client, "run", lacks)
+    with pytest.raises(ProjectError, match="lack what a fit takes .*'mlcycle'.*pip install"): search.connect("tcp://s")
+    monkeypatch.setattr(Client, "run", lambda self, f: {})
     with pytest.raises(ProjectError, match="has no workers. Start some: `dask worker tcp://s`"): search.connect("tcp://s")
     assert Client.closed
 
@@ -174,12 +182,23 @@ def test_what_the_journal_has_is_not_fitted_again(world, alone, tmp_path, monkey
         assert facts(world.search(journal=tmp_path/"j.jsonl")) == facts(alone)
 
 
-def test_the_journals_name_is_about_what_matters(tmp_path):
-    (tmp_path/"a").write_text("1"); (tmp_path/"b").write_text("2")
+def test_the_journals_name_is_about_what_matters(world):
     code = {"models.fit": "1", "train.plot": "2", "train: stage cell 1": "3", "board.rank": "4"}
-    key = lambda code=code, files=("a",), **values: search.journal_key(code, [tmp_path/f for f in files], {"seed": 0} | values)
+    key = lambda code=code, data=world.data, **values: search.journal_key(code, data, {"seed": 0} | values)
     assert key() == key(code | {"train.plot": "9", "train: stage cell 1": "9", "board.rank": "9"})
-    assert len({key(), key(code | {"models.fit": "9"}), key(files=("b",)), key(seed=1)}) == 4
+    other = lambda f, **changes: [d | changes if i == f else d for i, d in enumerate(world.data)]         # whoever changed it: the folds, the recipe, a cell of the stage
+    learn = world.data[1]["learn"].copy(); learn[3, 0] = 7
+    found = [key(), key(code | {"models.fit": "9"}), key(seed=1), key(data=world.data[:2]), key(data=other(1, learn=learn)), key(data=other(0, time=None)), key(data=other(2, y_judge=1 - world.data[2]["y_judge"]))]
+    assert len(set(found)) == len(found)
+
+
+def test_a_line_of_the_journal_that_is_no_fit_ends_it(world, alone, tmp_path):
+    world.search(journal=tmp_path/"j.jsonl")
+    whole = (tmp_path/"j.jsonl").read_bytes().splitlines(keepends=True)
+    for odd in (b"5\n", b"null\n", b'{"key": "x"}\n', b'{"key": "x", "predictions": ["AAAA", 7]}\n', b"\0"*40):
+        (tmp_path/"j.jsonl").write_bytes(b"".join(whole[:4]) + odd + b"".join(whole[4:]))
+        notes = search.Journal(tmp_path/"j.jsonl", 2); notes.close()
+        assert len(notes.done) == 4 and (tmp_path/"j.jsonl").read_bytes() == b"".join(whole[:4])
 
 
 def test_old_journals_go(tmp_path):
@@ -197,6 +216,19 @@ def test_standard_settings_come_first_and_nothing_twice(world):
     assert {t["candidate"] for t in done[:8]} == set(some) and [t["trial"] for t in done] == list(range(16))
     assert len({json.dumps([t["candidate"], t["settings"]]) for t in done}) == 16
     assert not [t["error"] for t in done if t["error"]]
+
+
+def test_the_candidate_that_leads_has_half_of_the_trials_and_others_some():
+    asker, asked = search.Asker(search.Task("binary", 2, 0, 1), main_metric("binary"), ["linear", "forest", "lightgbm"], 300), []
+    worth = {"linear": 0.6, "forest": 0.7, "lightgbm": 0.8}
+    for _ in range(12):
+        for t in (batch := asker.batch(4)): t.status, t.folds = "finished", {0: {"scores": {"roc_auc": worth[t.candidate]}, "error": None}}
+        asker.tell(batch)
+        asked += [t.candidate for t in batch if t.asked]
+    assert len(asked) == 44 and 22 <= asked.count("lightgbm") <= 28 and asked.count("forest") >= 10 and asked.count("linear") >= 4
+    one = search.Asker(search.Task("binary", 2, 0, 1), main_metric("binary"), ["linear"], 300)
+    batches = [len(one.batch(9)) for _ in range(5)]
+    assert batches == [2, 9, 9, 2, 0]                                                       # one setting: nothing worth trying after twenty
 
 
 def test_more_trials_begin_with_those_of_fewer(world, alone):
@@ -225,9 +257,9 @@ def test_a_candidate_that_fails_does_not_stop_the_others(world, monkeypatch):
 def test_judged_rows_choose_nothing(monkeypatch):
     "What a fit is given is what it learns from, with its own times and groups; judged rows never"
     w, seen = World(table=customers().assign(day=pd.date_range("2025-01-01", periods=150)), day="time"), []
-    def spy(candidate, task, settings, X, y, seed, threads, time, groups, f=search.fit_candidate):
+    def spy(candidate, task, settings, X, y, seed, threads, time, groups, quick, f=search.fit_candidate):
         seen.append((len(X), time.max()))
-        return f(candidate, task, settings, X, y, seed, threads, time, groups)
+        return f(candidate, task, settings, X, y, seed, threads, time, groups, quick)
     monkeypatch.setattr(search, "fit_candidate", spy)
     w.search(candidates=["lightgbm"], trials=1, prune=False)
     first = [w.tied["time"][b].min() for _, b in w.parts]
@@ -286,8 +318,20 @@ def test_a_minute_is_kept_to_a_tenth(workers):
     assert 48 < time.perf_counter() - start < 66
 
 
-def test_no_time_at_all_says_so(world):
-    with pytest.raises(ProjectError, match="The time was over before one trial was finished. Raise `train.seconds`"): world.search(deadline=time.perf_counter())
+@pytest.mark.parametrize("prune", [True, False])
+def test_without_any_time_the_first_candidate_is_finished(world, alone, prune):
+    said = []
+    done = world.search(deadline=time.perf_counter(), prune=prune, say=said.append)
+    assert said[1].startswith("2 of 9: linear, no time left, best 0.5, 0.0 s, 0 s left")
+    assert facts(done) == facts(alone[:1]) and done[0]["candidate"] == "dummy" and len(done) < search.planned(world.data, "binary", world.metric, QUICK, 9)
+    assert [t["candidate"] for t in world.search(candidates=["tree", "linear"], deadline=time.perf_counter())] == ["linear"]    # the cheaper one; no fit for another
+    assert train.fit_winner(world.recipe, world.X, world.y, "binary", world.rank(done), 0).predict_proba(world.X).std() < 0.5
+
+
+def test_predictions_that_are_no_numbers_fail_and_do_not_win(world, monkeypatch):
+    monkeypatch.setattr(search, "predict", lambda model, X, k, f=search.predict: f(model, X, k)*(np.nan if "linear" in type(model[-1]).__module__ else 1))
+    done = world.search(trials=5)
+    assert {t["error"] for t in done if t["candidate"] == "linear"} == {"ValueError: it predicts what is no number"} and world.rank(done)[0]["candidate"] != "linear"
 
 
 def test_predictions_beyond_the_memory_lie_on_disk_and_are_the_same(world, alone, monkeypatch):
@@ -299,7 +343,7 @@ def test_predictions_beyond_the_memory_lie_on_disk_and_are_the_same(world, alone
 # the stage
 
 @pytest.mark.parametrize("change, message", [({"trials": 0}, "`train.trials` is 0"), ({"candidates": ["florest"]}, "`train.candidates.0` is 'florest'"), ({"interval": 1.0}, "`train.interval` is 1.0"), ({"blend": -1}, "`train.blend`"),
-    ({"compute": "cloud"}, "`train.compute` is 'cloud'"), ({"workers": 0}, "`train.workers`"), ({"seconds": 0.}, "`train.seconds`"), ({"batch": 0}, "`train.batch`"), ({"trails": 3}, "did you mean `trials`"), ({"scheduler": 5}, "`train.scheduler`")])
+    ({"compute": "cloud"}, "`train.compute` is 'cloud'"), ({"workers": 0}, "`train.workers`"), ({"seconds": 0.}, "`train.seconds`"), ({"batch": 0}, "`train.batch`"), ({"folds": 2}, "`train.folds` is 2"), ({"trails": 3}, "did you mean `trials`"), ({"scheduler": 5}, "`train.scheduler`")])
 def test_parameters_are_checked(change, message):
     with pytest.raises(ProjectError, match=message): check_section(train.Params, load_params(ROOT)["train"] | change, "train")
 
