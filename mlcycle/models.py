@@ -625,7 +625,19 @@ def _files(
         node["file"] = names.setdefault(node["file"], f"{len(names)}{Path(node['file']).suffix}")
     for n in node.values(): _files(n, names)
 
-# %% ../nbs/05_models.ipynb #cell-62
+# %% ../nbs/05_models.ipynb #cell-63
+def _no_gaps(
+    content:bytes, # Of a .npy file
+)->bytes: # The same values; what no field holds is 0
+    "Clear the bytes between the fields of records"
+    a = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    if not a.dtype.names: return content
+    clean, out = np.zeros(a.shape, a.dtype), io.BytesIO()
+    for name in a.dtype.names: clean[name] = a[name]
+    np.lib.format.write_array(out, clean, allow_pickle=False)
+    return out.getvalue()
+
+# %% ../nbs/05_models.ipynb #cell-65
 def save_model(
     model, # Anything of scikit-learn's
     path:Path, # Such as model.skops
@@ -636,10 +648,10 @@ def save_model(
     _renumber(schema, {"count":0})
     _files(schema, names)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
-        for old, new in names.items(): z.writestr(zipfile.ZipInfo(new), source.read(old))
+        for old, new in names.items(): z.writestr(zipfile.ZipInfo(new), _no_gaps(source.read(old)) if old.endswith(".npy") else source.read(old))
         z.writestr(zipfile.ZipInfo("schema.json"), json.dumps(schema))
 
-# %% ../nbs/05_models.ipynb #cell-63
+# %% ../nbs/05_models.ipynb #cell-66
 def load_model(
     path:Path, # What `save_model` wrote
 ): # The model
