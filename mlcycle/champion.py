@@ -128,6 +128,7 @@ def judge_champion(
     each = {name: intervals(y[new], q[new], task, t, names=[metric.name], **how)[metric.name] for name, q, t in zip(("champion", "model"), (other, p), thresholds[::-1])}
     return out | each | {"difference":difference(y[new], p[new], other[new], task, metric, *thresholds, **how)}
 
+# %% ../nbs/20_champion.ipynb #cell-13
 def say_champion(
     judged:dict, # As `judge_champion` gives it
     pinned:Champion,
@@ -147,6 +148,7 @@ def beside_champion(
     "Put the champion into the form in which the gate takes others"
     return {f"the champion {judged['version']}":judged.get("difference", judged["words"])} if judged else {}
 
+# %% ../nbs/20_champion.ipynb #cell-15
 def meet_champion(
     root:Path, # The project
     pinned:Champion|None, # None: there is none

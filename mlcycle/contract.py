@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Type', 'Role', 'ORDERED', 'WORDS', 'PIECE', 'EXPECTED', 'EPOCH', 'DAY', 'SLIPS', 'FINDING', 'LETTERS', 'did_you_mean',
-           'spelling_key', 'Column', 'Contract', 'is_input', 'plain', 'read_contract', 'read_known', 'as_text',
+           'spelling_key', 'Column', 'is_input', 'Contract', 'plain', 'read_contract', 'read_known', 'as_text',
            'simple', 'parse', 'read_value', 'spellings', 'coerce', 'ContractBroken', 'limits', 'say_range',
            'say_categories', 'hashes', 'count_distinct', 'repeated', 'percent', 'most_gaps', 'check_table', 'enforce',
            'check_value', 'check_row', 'bare_words', 'count_words', 'inputs', 'labels', 'observe', 'outward', 'narrow']
@@ -81,6 +81,11 @@ class Column(Section):
         return self
 
 # %% ../nbs/01_contract.ipynb #cell-9
+def is_input(column:Column)->bool:
+    "Say whether a model may get a column: a feature, and no text that reaches a person"
+    return column.role == "feature" and not (column.type == "text" and column.personal)
+
+# %% ../nbs/01_contract.ipynb #cell-11
 class Contract(Section):
     "What a table promises, and what is to be predicted from it"
     version:Literal[1]=1 # Of this form
@@ -121,11 +126,7 @@ class Contract(Section):
     @property
     def features(self)->list[Column]: return [c for c in self.columns if is_input(c)]
 
-def is_input(column:Column)->bool:
-    "Say whether a model may get a column: a feature, and no text that reaches a person"
-    return column.role == "feature" and not (column.type == "text" and column.personal)
-
-# %% ../nbs/01_contract.ipynb #cell-12
+# %% ../nbs/01_contract.ipynb #cell-14
 def plain(
     contract:Contract,
 )->dict: # For YAML: what has its default is left out
@@ -153,7 +154,7 @@ def _wrong(error, values):
     if error["type"] == "extra_forbidden": return f"{column}`{key}` is no key{did_you_mean(key, schema.model_fields)} Allowed: {', '.join(schema.model_fields)}."
     return column + (f"`{key}` is {error['input']!r}: " if key else "") + error["msg"].removeprefix("Value error, ") + "."
 
-# %% ../nbs/01_contract.ipynb #cell-13
+# %% ../nbs/01_contract.ipynb #cell-15
 def read_known(
     path:Path, # data/contracts/<name>.yaml
 )->Contract|None: # None if there is none yet
@@ -165,7 +166,7 @@ def read_known(
     if contract.name != path.stem: raise ProjectError(f"{where} has the name {contract.name!r}. The name in a contract is its file's: write {path.stem}.")
     return contract
 
-# %% ../nbs/01_contract.ipynb #cell-16
+# %% ../nbs/01_contract.ipynb #cell-18
 WORDS = {"true":1., "false":0.}
 
 def as_text(
@@ -184,7 +185,7 @@ def simple(values):
     if values.dtype != object: return values.mask(blank) if (blank := (values == "") | values.str.isspace()).any() else values
     return values.mask(np.fromiter((isinstance(v, str) and not v.strip() for v in values), bool, len(values)))
 
-# %% ../nbs/01_contract.ipynb #cell-17
+# %% ../nbs/01_contract.ipynb #cell-19
 def parse(
     values, # Series of n values, of any dtype
     type:Type, # What they are to be
@@ -220,7 +221,7 @@ def _parse_numbers(values, type):
     if type == "boolean": bad |= read.notna() & ~read.isin([0, 1])
     return read.mask(bad).astype(_dtypes[type]), bad
 
-# %% ../nbs/01_contract.ipynb #cell-20
+# %% ../nbs/01_contract.ipynb #cell-22
 EXPECTED = {"number":"a number", "integer":"a whole number", "boolean":"true or false", "category":"a text", "text":"a text", "datetime":"a date such as 2025-07-31"}
 
 def read_value(
@@ -247,7 +248,7 @@ def _read_date(value):
 
 EPOCH, DAY = datetime(1970, 1, 1, tzinfo=timezone.utc), 86_400_000_000
 
-# %% ../nbs/01_contract.ipynb #cell-24
+# %% ../nbs/01_contract.ipynb #cell-26
 def spellings(
     values, # Series of texts, none missing
     listed:list[str]|None=None, # Spellings that are already decided
@@ -258,7 +259,7 @@ def spellings(
     for text in sorted(counts.index, key=lambda t: (-counts[t], t)): best.setdefault(spelling_key(text), " ".join(text.split()))
     return sorted((best | {spelling_key(t):t for t in listed or []}).values())
 
-# %% ../nbs/01_contract.ipynb #cell-26
+# %% ../nbs/01_contract.ipynb #cell-28
 SLIPS = 0.05 # A larger share of values that are not readable is no slip of the pen, but another type
 
 def _slips(column, bad): return not bad.any() or column.broken == "repair" and bad.mean() <= SLIPS
@@ -275,7 +276,7 @@ def coerce(
     if wrong: raise ContractBroken(_report(wrong), contract)
     return pd.DataFrame({n:v for n,(v,_) in read.items()} | {n:table[n] for n in table if str(n).startswith("_")}, index=table.index)
 
-# %% ../nbs/01_contract.ipynb #cell-28
+# %% ../nbs/01_contract.ipynb #cell-30
 class ContractBroken(ProjectError):
     "A table breaks its contract; `.findings` is what `check_table` found"
     def __init__(self, findings, contract:Contract):
@@ -294,7 +295,7 @@ def _in_lines(findings):
 
 def _short(text, most=40): return text if len(text) <= most else text[:most-1] + "…"
 
-# %% ../nbs/01_contract.ipynb #cell-29
+# %% ../nbs/01_contract.ipynb #cell-31
 FINDING = ["column", "rule", "level", "found", "allowed", "count", "rows", "samples"]
 
 def _finding(column, rule, level, values, bad, allowed, words="not readable"):
@@ -310,7 +311,7 @@ def _report(findings):
     import pandas as pd
     return pd.DataFrame(findings, columns=FINDING)
 
-# %% ../nbs/01_contract.ipynb #cell-30
+# %% ../nbs/01_contract.ipynb #cell-32
 def limits(
     column:Column,
 )->tuple[float,float]: # Least and most; infinite where there is no promise
@@ -332,7 +333,7 @@ def say_categories(
     listed = column.categories or []
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "") if listed else "no value at all"
 
-# %% ../nbs/01_contract.ipynb #cell-33
+# %% ../nbs/01_contract.ipynb #cell-35
 def hashes(
     values, # Series of n values
     piece:int=PIECE, # Values at a time
@@ -355,7 +356,7 @@ def repeated(values):
     import pandas as pd
     return pd.Series(hashes(values), values.index).duplicated() & values.notna()
 
-# %% ../nbs/01_contract.ipynb #cell-35
+# %% ../nbs/01_contract.ipynb #cell-37
 def _check_column(
     values, # Series as it came
     column:Column,
@@ -389,7 +390,7 @@ def most_gaps(
     "Say from which share of missing values on something is to be said"
     return column.gaps if column.gaps is not None else 2*column.observed.get("missing", 1) + 0.05
 
-# %% ../nbs/01_contract.ipynb #cell-36
+# %% ../nbs/01_contract.ipynb #cell-38
 def check_table(
     table, # Rows by column: a DataFrame or a Shelf, in any dtypes; columns of our own (`_…`) are passed over
     contract:Contract,
@@ -410,7 +411,7 @@ def _check_classes(values, contract):
     odd = read.isin([v for v in read.dropna().unique() if spelling_key(as_text(v)) not in keys])
     return [_finding(contract.target, "class", "error", read, odd, ", ".join(contract.classes), "no class")] if odd.any() else []
 
-# %% ../nbs/01_contract.ipynb #cell-37
+# %% ../nbs/01_contract.ipynb #cell-39
 def enforce(
     table, # As for `check_table`
     contract:Contract,
@@ -421,7 +422,7 @@ def enforce(
     if len(errors): raise ContractBroken(errors, contract)
     return found
 
-# %% ../nbs/01_contract.ipynb #cell-43
+# %% ../nbs/01_contract.ipynb #cell-45
 def _is_missing(value): return value is None or value != value or isinstance(value, str) and not value.strip()
 
 def _fault(column, rule, found, allowed):
@@ -429,7 +430,7 @@ def _fault(column, rule, found, allowed):
     return dict(column=column.name, rule=rule, found=None if rule == "missing" else shown, allowed=allowed,
         message=f"`{column.name}` is missing; allowed: {allowed}" if rule == "missing" else f"`{column.name}` is {shown}; allowed: {allowed}")
 
-# %% ../nbs/01_contract.ipynb #cell-44
+# %% ../nbs/01_contract.ipynb #cell-46
 def check_value(
     value:Any, # From JSON
     column:Column,
@@ -447,7 +448,7 @@ def check_value(
         return _fault(column, "category", value, say_categories(column) + did_you_mean(read, column.categories, "")), column.unseen == "reject"
     return None, False
 
-# %% ../nbs/01_contract.ipynb #cell-45
+# %% ../nbs/01_contract.ipynb #cell-47
 def check_row(
     row:dict, # Column → value, as from JSON
     contract:Contract,
@@ -466,7 +467,7 @@ def _unknown(name, contract):
     close = nearest(name, contract.names)
     return dict(column=str(name), rule="unknown", found=str(name), allowed=", ".join(c.name for c in contract.features), message=f"`{name}` is no column of the contract{close}")
 
-# %% ../nbs/01_contract.ipynb #cell-48
+# %% ../nbs/01_contract.ipynb #cell-50
 class _Letters(dict):
     "Character → itself, or a blank: punctuation, signs and control characters part words; letters, marks, digits and pictures are kept"
     def __missing__(self, code):
@@ -488,7 +489,7 @@ def count_words(
     "Count the words of texts, which is what is watched of them"
     return np.array([t.count(" ") + 1 if t else np.nan for t in texts], dtype=np.float64)
 
-# %% ../nbs/01_contract.ipynb #cell-50
+# %% ../nbs/01_contract.ipynb #cell-52
 def _from_list(values, column):
     kind = getattr(values, "dtype", np.dtype(object)).kind
     if kind in "biuf" and column.type in ("number", "integer", "boolean"): return values.astype(np.float64)
@@ -508,7 +509,7 @@ def _from_series(values, column):
     if column.type == "datetime": return np.where(read.isna(), np.nan, read.to_numpy("datetime64[us]").astype(np.int64) / DAY)
     return read.to_numpy(dtype=np.float64, na_value=np.nan)
 
-# %% ../nbs/01_contract.ipynb #cell-52
+# %% ../nbs/01_contract.ipynb #cell-54
 def _settle(values, column):
     "Take what breaks a promise as missing, if the column says so; then put in what a missing value stands for"
     if column.broken == "repair" and column.type in ("number", "integer"):
@@ -522,7 +523,7 @@ def _settle(values, column):
     if column.type == "text": fill = bare_words(fill)
     return np.where(values == "" if values.dtype == object else np.isnan(values), fill, values)
 
-# %% ../nbs/01_contract.ipynb #cell-53
+# %% ../nbs/01_contract.ipynb #cell-55
 def inputs(
     rows, # DataFrame, or dict of columns (lists or arrays of n values)
     contract:Contract,
@@ -537,7 +538,7 @@ def inputs(
         else: out[c.name] = _settle((_from_series if table else _from_list)(rows[c.name], c), c)
     return out
 
-# %% ../nbs/01_contract.ipynb #cell-58
+# %% ../nbs/01_contract.ipynb #cell-60
 def labels(
     table, # Rows with the target, none missing
     contract:Contract,
@@ -555,7 +556,7 @@ def labels(
         raise ProjectError(f"`{c.name}` holds {odd}, which is no class of the contract: {', '.join(contract.classes)}.")
     return codes
 
-# %% ../nbs/01_contract.ipynb #cell-61
+# %% ../nbs/01_contract.ipynb #cell-63
 def observe(
     values, # Series of n values in their type's dtype
     type:Type,
@@ -580,7 +581,7 @@ def outward(
     near = float(f"{x:.{digits}g}")
     return near if x == 0 or (near - x)*side >= 0 else float(f"{x + side*10.**(np.floor(np.log10(abs(x))) + 1 - digits):.{digits}g}")
 
-# %% ../nbs/01_contract.ipynb #cell-63
+# %% ../nbs/01_contract.ipynb #cell-65
 def narrow(
     contract:Contract,
     table, # Training rows

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['KINDS', 'PHASES', 'Part', 'FAIRNESS', 'QUESTIONS', 'LIMITS', 'OVERRULED', 'WIDE', 'STYLE', 'Costs', 'ErrorCosts',
            'MissCosts', 'read_costs', 'fold_in', 'check_sense', 'Today', 'Constraints', 'Qualify', 'Risk', 'Override',
-           'Stakeholder', 'Words', 'Success', 'find_metric', 'check_span', 'check_values', 'Params', 'check_today',
-           'check_fairness', 'check_qualify', 'check_capacity', 'check_goal', 'undecided', 'say_open', 'goal',
-           'charter', 'quote_charter', 'hold_limit', 'say_costs', 'say_today', 'say_success', 'say_limits', 'parts',
-           'say_status', 'render', 'signers', 'render_page']
+           'Stakeholder', 'Words', 'Success', 'find_metric', 'check_span', 'check_values', 'Money', 'Params',
+           'check_today', 'check_fairness', 'check_qualify', 'check_capacity', 'check_goal', 'undecided', 'say_open',
+           'goal', 'charter', 'quote_charter', 'hold_limit', 'say_costs', 'say_today', 'say_success', 'say_limits',
+           'parts', 'say_status', 'render', 'signers', 'render_page']
 
 # %% ../nbs/11_frame.ipynb #cell-2
 import html
@@ -219,20 +219,13 @@ def check_values(value, name, data)->None:
         raise ValueError(f"the minimum to launch, {least:g}, is better than that: of {metric.name}, {'more' if metric.higher else 'less'} is better. Aim further, or ask for less in `frame.minimum`")
 
 # %% ../nbs/11_frame.ipynb #cell-18
-class Params(Success):
-    "Section `frame` of `params.yaml`: the charter"
+class Money(Success):
+    "The part of the charter that says what outcomes cost"
     costs:Costs|ErrorCosts|MissCosts|str|None # What outcomes cost, or a sentence that says why there is nothing to say; null: open
     contact:float|None = Field(ge=0) # What it costs to act on one case, two classes only; null: nothing
     currency:str|None # Of the costs, such as EUR; null: not said
     capacity:float|None = Field(gt=0, le=1) # Largest share of the cases that can be acted on, two classes only; null: all
     today:Today|None # What is done today, so that it can be computed and compared; null: it cannot
-    constraints:Constraints # What the model must keep to
-    forbidden:list[str] # Columns that the model must not see
-    sensitive:list[str] # Columns by which people must not be treated worse; watched by the gate
-    qualify:Qualify # What a trial must reach to win
-    fairness:dict[str, float] # Measure and the largest gap between groups that may be launched, see `FAIRNESS`
-    risks:list[Risk] # What can go wrong, and who watches it
-    override:Override|None # Go on to launch against a verdict: against which, by whom, on which day, and why
 
     @field_validator("costs", mode="before")
     @classmethod
@@ -253,6 +246,17 @@ class Params(Success):
     @classmethod
     def _one_condition(cls, value, info:ValidationInfo): return value and check_today(value, info.data.get("task"))
 
+# %% ../nbs/11_frame.ipynb #cell-19
+class Params(Money):
+    "Section `frame` of `params.yaml`: the charter"
+    constraints:Constraints # What the model must keep to
+    forbidden:list[str] # Columns that the model must not see
+    sensitive:list[str] # Columns by which people must not be treated worse; watched by the gate
+    qualify:Qualify # What a trial must reach to win
+    fairness:dict[str, float] # Measure and the largest gap between groups that may be launched, see `FAIRNESS`
+    risks:list[Risk] # What can go wrong, and who watches it
+    override:Override|None # Go on to launch against a verdict: against which, by whom, on which day, and why
+
     @field_validator("forbidden")
     @classmethod
     def _not_the_target(cls, value, info:ValidationInfo):
@@ -268,7 +272,7 @@ class Params(Success):
     @classmethod
     def _measurable(cls, value, info:ValidationInfo): return check_fairness(value, info.data.get("task"))
 
-# %% ../nbs/11_frame.ipynb #cell-19
+# %% ../nbs/11_frame.ipynb #cell-20
 def check_today(
     today:Today,
     task:str|None, # None: not known yet
@@ -281,7 +285,7 @@ def check_today(
     if task == "regression" and said: raise ValueError(f"for amounts it takes the column alone, which holds today's forecast; `{said[0]}` is too much")
     return today
 
-# %% ../nbs/11_frame.ipynb #cell-21
+# %% ../nbs/11_frame.ipynb #cell-22
 FAIRNESS = { # measure: the tasks in which it means something
     "demographic_parity_difference":("binary", "multiclass"), "equal_opportunity_difference":("binary", "multiclass"),
     "equalized_odds_difference":("binary", "multiclass"), "error_difference":("binary", "multiclass", "regression"), "mean_error_difference":("regression",),
@@ -318,7 +322,7 @@ def check_capacity(
     asked = [k for k in guardrails if k.endswith("_at_capacity")]
     if asked and capacity is None: raise ValueError(f"`frame.guardrails.{asked[0]}` needs the share of the cases that can be acted on, such as 0.1; or take the guardrail away")
 
-# %% ../nbs/11_frame.ipynb #cell-26
+# %% ../nbs/11_frame.ipynb #cell-27
 def check_goal(
     goal:dict, # As `goal` below gives it
     task:str, # What the data turned out to be: binary, multiclass or regression
@@ -335,7 +339,7 @@ def check_goal(
     try: check_today(Today(**today), task) if today else None
     except ValueError as e: raise ProjectError(f"`frame.today` is {today}: {e}. `{goal['target']}` makes a {task} task.") from None
 
-# %% ../nbs/11_frame.ipynb #cell-29
+# %% ../nbs/11_frame.ipynb #cell-30
 QUESTIONS = {
     "problem":"What is the problem?", "why":"Why does it matter?",
     "decision":"Which decision does a prediction change, and what is then done?", "decides":"Who takes that decision?",
@@ -353,7 +357,7 @@ def undecided(
     half = {"stakeholders":any(not any(getattr(s, phase) == "owns" for s in p.stakeholders) for phase in PHASES), "risks":any(not r.owner for r in p.risks)}
     return [k for k in QUESTIONS if getattr(p, k) in (None, "", []) or half.get(k)]
 
-# %% ../nbs/11_frame.ipynb #cell-31
+# %% ../nbs/11_frame.ipynb #cell-32
 def say_open(
     p:Params, # The charter
 )->str: # A sentence
@@ -363,7 +367,7 @@ def say_open(
     means = "As its status is `launch`, the gate will stay shut until each has an answer." if p.status == "launch" else "While it is a draft the chain goes on; a launch needs an answer to each."
     return f"Warning: the charter leaves {len(left)} of {len(QUESTIONS)} questions open: {', '.join(left)}. {means}"
 
-# %% ../nbs/11_frame.ipynb #cell-34
+# %% ../nbs/11_frame.ipynb #cell-35
 def goal(
     p:Params, # The charter
 )->dict: # `goal.json`, version 1
@@ -380,7 +384,7 @@ def charter(
     "Put the whole charter into one document, with what is still open"
     return {"version":1, **p.model_dump(), "undecided":undecided(p)}
 
-# %% ../nbs/11_frame.ipynb #cell-37
+# %% ../nbs/11_frame.ipynb #cell-38
 def quote_charter(
     charter:dict, # `charter.json`
     *keys:str, # Which of its words
@@ -394,7 +398,7 @@ _EMPTY = (None, "", [], {})
 _QUOTED = {"decision":"the decision", "decides":"who takes it", "owner":"who answers for it", "without_ml":"without ML", "minimum":"to launch", "aim":"hoped for", "guardrails":"and at least",
            "costs":"what outcomes cost", "capacity":"share that can be acted on", "contact":"what acting costs"}
 
-# %% ../nbs/11_frame.ipynb #cell-40
+# %% ../nbs/11_frame.ipynb #cell-41
 LIMITS = { # key of `frame.constraints`: what is measured, its unit, and what to do
     "size_mib":("the model's graph has", "MiB", "Look for a smaller model (`train.candidates`, or fewer trees and leaves)"),
     "latency_ms":("95 of 100 requests of one row are answered within", "ms", "Look for a smaller model, or measure again on a machine that has nothing else to do"),
@@ -414,7 +418,7 @@ def hold_limit(
     if charter.get("status") == "launch": raise ProjectError(f"{said}. {do}, raise the limit in params.yaml, or set `frame.status: draft` to look further without launching.")
     return f"**too much**: {said}; a launch would stop here"
 
-# %% ../nbs/11_frame.ipynb #cell-43
+# %% ../nbs/11_frame.ipynb #cell-44
 def _cell(text)->str: return " ".join(str(text).split()).replace("|", "\\|") # in a table of Markdown
 
 def _table(head:list, *rows:list)->str: # Markdown; the first column left, the others right if they hold numbers
@@ -428,7 +432,7 @@ def _said(text)->str: return _cell(text) if text not in (None, "", []) else "_op
 
 def _name(text)->str: return text[:1].upper() + text[1:] # at the beginning of a line
 
-# %% ../nbs/11_frame.ipynb #cell-44
+# %% ../nbs/11_frame.ipynb #cell-45
 def say_costs(
     p:Params, # The charter
 )->str: # A table, a sentence, or `_open_`
@@ -443,7 +447,7 @@ def say_costs(
     acting = f" Acting costs {p.contact:g} {money} a case, which is counted in." if p.contact else ""
     return f"{table}\n\nWhat earns is negative.{acting} So acting pays where it is more than {100*break_even(full.model_dump()):.3g} % likely to be so."
 
-# %% ../nbs/11_frame.ipynb #cell-46
+# %% ../nbs/11_frame.ipynb #cell-47
 def say_today(
     today:Today|None,
 )->str: # A sentence, or nothing
@@ -478,7 +482,7 @@ def say_limits(
 
 OVERRULED = {"assess":"the assessment says", "gate":"the gate says", "both":"the assessment and the gate say"} # in `goes on whatever …`
 
-# %% ../nbs/11_frame.ipynb #cell-48
+# %% ../nbs/11_frame.ipynb #cell-49
 WIDE = ("Who is concerned", "Risks", "Still open") # parts as wide as the page
 
 def parts(
@@ -498,7 +502,7 @@ def parts(
         "Still open":"\n".join(f"- [ ] {QUESTIONS[k]} (`frame.{k}`)" for k in undecided(p)) or "Nothing: every question has an answer.",
     }
 
-# %% ../nbs/11_frame.ipynb #cell-49
+# %% ../nbs/11_frame.ipynb #cell-50
 def say_status(
     p:Params, # The charter
 )->str: # Markdown
@@ -513,7 +517,7 @@ def render(
     "Write the charter as text"
     return f"{'#'*level} Project charter: {p.target}\n\n{say_status(p)}\n\n" + "\n\n".join(f"{'#'*(level + 1)} {k}\n\n{v}" for k, v in parts(p).items()) + "\n"
 
-# %% ../nbs/11_frame.ipynb #cell-52
+# %% ../nbs/11_frame.ipynb #cell-53
 STYLE = """
 @page { size: A4; margin: 12mm 14mm }
 * { box-sizing: border-box }
@@ -531,7 +535,7 @@ em.open { font-style: normal; background: #fff0c2; padding: 0 1.2mm; border-radi
 @media print { body { margin: 0; padding: 0; max-width: none; font-size: 8.8pt; line-height: 1.28 } section { padding-bottom: 2.2mm } }
 """
 
-# %% ../nbs/11_frame.ipynb #cell-53
+# %% ../nbs/11_frame.ipynb #cell-54
 def signers(
     p:Params, # The charter
 )->list[str]: # Who, at least one line

@@ -206,6 +206,7 @@ def _add_model(
     else: p = _add_shares(graph, list_trees(model), x, k)
     return _logits(graph, p, k) if raw and hasattr(model, "decision_function") else p
 
+# %% ../nbs/08_graph.ipynb #cell-20
 def _add_step(graph, step, x):
     "Gaps become 0; double precision is what there is"
     if _doubles(step): return x
@@ -226,7 +227,7 @@ def _add_band(graph, band, x):
     ends = _add(graph, "Min", _add(graph, "Sub", low, offset), value), _add(graph, "Max", _add(graph, "Add", high, offset), value)
     return _add(graph, "Concat", value, *ends, axis=1)
 
-# %% ../nbs/08_graph.ipynb #cell-20
+# %% ../nbs/08_graph.ipynb #cell-22
 SMALLEST = -745.2 # The logarithm of the smallest number above 0: below, scikit-learn's sigmoid is 0
 
 def _sigmoids(graph, scores, calibrators):
@@ -238,7 +239,7 @@ def _sigmoids(graph, scores, calibrators):
     log = _add(graph, "Sub", _add(graph, "Min", z, _constant(graph, np.array([0.]))), _abreast(graph, z, len(a), "Abs", "Neg", "Exp", ("Add", 1.), "Log"))
     return _softmax(graph, log, len(a))
 
-# %% ../nbs/08_graph.ipynb #cell-22
+# %% ../nbs/08_graph.ipynb #cell-24
 OPSET = {"":18, "ai.onnx.ml":3}
 
 class NoGraph(ProjectError):
@@ -258,7 +259,7 @@ def _by_skl2onnx(
         warnings.simplefilter("ignore")
         return convert_sklearn(steps, "model", initial_types=types, options=options, target_opset=OPSET, custom_conversion_functions={OneHotEncoder:_one_hot} | CONVERTERS, custom_shape_calculators=SHAPES)
 
-# %% ../nbs/08_graph.ipynb #cell-23
+# %% ../nbs/08_graph.ipynb #cell-25
 def _convert(
     base, # Without sigmoid calibration
     contract:Contract,
@@ -286,7 +287,7 @@ def _finish(onnx, answer, width):
     onnx.doc_string = ""
     return onnx
 
-# %% ../nbs/08_graph.ipynb #cell-24
+# %% ../nbs/08_graph.ipynb #cell-26
 def make_graph(
     model, # Fitted Pipeline, or CalibratedClassifierCV around one
     contract:Contract, # Whose features it takes, all of them
@@ -309,7 +310,7 @@ def make_graph(
     except Exception as e: raise _no_graph(base, e) from e
     return onnx
 
-# %% ../nbs/08_graph.ipynb #cell-25
+# %% ../nbs/08_graph.ipynb #cell-27
 def graph_inputs(
     onnx, # From `make_graph`
     contract:Contract,
@@ -327,7 +328,7 @@ def answer(
     "Ask a graph"
     return ask(open_graph(onnx.SerializeToString()), graph_inputs(onnx, contract), columns)
 
-# %% ../nbs/08_graph.ipynb #cell-26
+# %% ../nbs/08_graph.ipynb #cell-28
 def expect(
     model, # As for `make_graph`
     X:pd.DataFrame, # n rows
@@ -337,7 +338,7 @@ def expect(
     value, band = predict(model, X, k).reshape(len(X), -1), predict_band(model, X)
     return value if band is None else np.hstack([value, band])
 
-# %% ../nbs/08_graph.ipynb #cell-39
+# %% ../nbs/08_graph.ipynb #cell-41
 def hard_values(
     values:np.ndarray, # One column, as from `contract.inputs`
     column:Column,
@@ -353,7 +354,7 @@ def hard_values(
     span = (high - low) or 1.
     return np.array([np.nan, 0., low, high, (low+high)/2, low - 10*span, high + 1000*span, -1., 1e-30, 2.**24 + 1, 1.7e9, -1.7e9, 1.7e12, 1e15])
 
-# %% ../nbs/08_graph.ipynb #cell-40
+# %% ../nbs/08_graph.ipynb #cell-42
 def hard_rows(
     columns:dict[str,np.ndarray], # Rows to begin with, as from `contract.inputs`
     contract:Contract,
@@ -370,7 +371,7 @@ def hard_rows(
         for c, v in change.items(): out[c][i::len(changes)] = v
     return out
 
-# %% ../nbs/08_graph.ipynb #cell-43
+# %% ../nbs/08_graph.ipynb #cell-45
 def split_points(
     onnx, # From `make_graph`
 )->dict[int,np.ndarray]: # Column of what the recipe makes → sorted thresholds
@@ -384,7 +385,7 @@ def split_points(
         for f in np.unique(features[asks]): found.setdefault(int(f), []).append(values[asks & (features == f)])
     return {f:np.unique(np.concatenate(v)) for f, v in found.items()}
 
-# %% ../nbs/08_graph.ipynb #cell-44
+# %% ../nbs/08_graph.ipynb #cell-46
 BEYOND = 1e38 # Splits may lie further out, float32 numbers hardly
 
 def near_splits(
@@ -400,7 +401,7 @@ def near_splits(
             near |= np.abs(x - points[i]) <= np.spacing(np.minimum(np.abs(points[i]), BEYOND).astype(np.float32))
     return near
 
-# %% ../nbs/08_graph.ipynb #cell-46
+# %% ../nbs/08_graph.ipynb #cell-48
 def allowed_difference(
     reference:np.ndarray, # The pipeline's answers, (n, k)
     scale:float, # Of the target
@@ -411,7 +412,7 @@ def allowed_difference(
     if centre is None: return np.full(len(reference), tolerance*scale)
     return tolerance*np.maximum(scale, np.abs(reference[:, 0] - centre))
 
-# %% ../nbs/08_graph.ipynb #cell-48
+# %% ../nbs/08_graph.ipynb #cell-50
 def made_by_recipe(
     model, # As for `make_graph`
     X:pd.DataFrame, # n rows
@@ -442,7 +443,7 @@ def parity(
     pick = lambda values: np.take_along_axis(values, worst, axis=1)[:, 0]
     return pd.DataFrame({"difference":pick(off), "allowed":allowed_difference(expected, scale, centre, tolerance), "near":near_splits(made, split_points(onnx)), "expected":pick(expected), "found":pick(found)})[finite]
 
-# %% ../nbs/08_graph.ipynb #cell-49
+# %% ../nbs/08_graph.ipynb #cell-51
 class NoParity(ProjectError):
     "The graph does not answer as the pipeline does"
 
@@ -455,7 +456,7 @@ def sum_up(
     return {"rows":len(report), "max_difference":counted["difference"].max(), "allowed":report["allowed"].min(),
             "used_of_allowed":(counted["difference"]/counted["allowed"]).max(), "over":int((over & ~report["near"]).sum()), "near_splits":int((over & report["near"]).sum())}
 
-# %% ../nbs/08_graph.ipynb #cell-50
+# %% ../nbs/08_graph.ipynb #cell-52
 def insist(
     report:pd.DataFrame, # From `parity`
     columns:dict[str,np.ndarray], # The rows

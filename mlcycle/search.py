@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SEEN', 'LIBRARIES', 'URGENT', 'PER_SETTING', 'BASELINES', 'KEPT', 'with_ties', 'Task', 'fit_fold', 'fit_key',
-           'journal_key', 'versions', 'Journal', 'tidy_journals', 'Crew', 'libraries', 'connect', 'Trial', 'Asking',
-           'Asker', 'steps_of', 'bar', 'Clock', 'Fitting', 'Search', 'lay_aside', 'search', 'planned', 'say_trial']
+           'journal_key', 'versions', 'Journal', 'tidy_journals', 'Crew', 'libraries', 'connect', 'Trial', 'Turns',
+           'Asking', 'Asker', 'steps_of', 'bar', 'Clock', 'Fitting', 'Search', 'lay_aside', 'search', 'planned',
+           'say_trial']
 
 # %% ../nbs/20_search.ipynb #cell-2
 import base64, hashlib, json, os, resource, shutil, threading, warnings
@@ -116,17 +117,8 @@ class Journal:
         if path is None: return
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "a+b")
-        self._file.truncate(self._read())
-
-    def _read(self)->int: # Where the last whole line ends
-        self._file.seek(0)
-        end = 0
-        for line in self._file:
-            fit = _read_fit(line, self.k)
-            if fit is None: break
-            self.done[fit[0]] = end, len(line)
-            end += len(line)
-        return end
+        self.done, end = _find_fits(self._file, k)
+        self._file.truncate(end)
 
     def find(self,
         key:str, # See `fit_key`
@@ -159,6 +151,17 @@ def _unpack(packed, k):
     "Read predictions that `_pack` wrote"
     p = np.frombuffer(base64.b64decode(packed[0]), dtype="<f8").reshape(packed[1:])
     return np.column_stack([1 - p, p]) if k == 2 else p
+
+def _find_fits(file, k):
+    "Find the lines of a journal, {key: (start, length)}, and where the last whole one ends"
+    file.seek(0)
+    done, end = {}, 0
+    for line in file:
+        fit = _read_fit(line, k)
+        if fit is None: break
+        done[fit[0]] = end, len(line)
+        end += len(line)
+    return done, end
 
 def _read_fit(line, k):
     "Read a line of a journal: its key and the fit; None if it is torn or says something else"
@@ -195,14 +198,9 @@ class Crew:
             self.workers = sum(self._client.nthreads().values())
             how = {"backend":"dask", "client":self._client, "scatter":self.folds}
         elif self.workers == 1: return self
-        else: how = {"backend":"loky", "n_jobs":self.workers, "temp_folder":self._empty()}
+        else: how = {"backend":"loky", "n_jobs":self.workers, "temp_folder":_emptied(self.folder)}
         with parallel_config(**how): self._pool = Parallel(return_as="generator_unordered", pre_dispatch="all", batch_size=1, max_nbytes=10_000, mmap_mode="c").__enter__()
         return self
-
-    def _empty(self):
-        if self.folder is None: return None
-        shutil.rmtree(self.folder, ignore_errors=True)
-        return str(self.folder)
 
     def __exit__(self, *problem):
         if self._pool: self._pool.__exit__(None, None, None)
@@ -236,6 +234,12 @@ def _follow(
         while os.getppid() == boss: sleep(0.5)
         os._exit(1)
     threading.Thread(target=watch, name="follow", daemon=True).start()
+
+def _emptied(folder):
+    "Clear the folder for joblib, of what a killed search left"
+    if folder is None: return None
+    shutil.rmtree(folder, ignore_errors=True)
+    return str(folder)
 
 def _dismiss():
     "End the processes, or a stage would wait for them"
@@ -306,6 +310,23 @@ def _fixed(candidate, settings, *about):
     return (trial.params, trial.distributions) if same and inside else None
 
 # %% ../nbs/20_search.ipynb #cell-24
+PER_SETTING = 20 # Trials for each of a candidate's settings: one number is found sooner than seven
+
+class Turns:
+    "Says which candidate comes next: the best so far has half of the trials, the second a quarter, and so on"
+    def __init__(self, open:dict[str, int]): # Candidate: trials that may be asked for
+        self.open, self._asked, self._best = open, dict.fromkeys(open, 0), dict.fromkeys(open, -np.inf)
+
+    def saw(self, candidate:str, good:float)->None: # More is better
+        self._best[candidate] = max(self._best[candidate], good)
+
+    def next(self)->str: # The candidate whose turn it is
+        order = sorted(self.open, key=lambda c: -self._best[c])
+        turn = min((c for c in order if self.open[c] > 0), key=lambda c: (self._asked[c] + 1)*2**order.index(c))
+        self._asked[turn] += 1; self.open[turn] -= 1
+        return turn
+
+# %% ../nbs/20_search.ipynb #cell-26
 class Asking:
     "Asks Optuna what to try, batch by batch: a study for each candidate"
     def __init__(self, what:Task, metric:Metric, candidates:list, rows:int):
@@ -315,8 +336,7 @@ class Asking:
         self.what, self.metric, self.batches, self.count, self._seen, self._about = what, metric, 0, 0, set(), (what.task, rows, metric.name, what.k or 2)
         self.first = [(c, s) for c in candidates for s in standard(c, *self._about)]
         self._studies = {c: optuna.create_study(direction="maximize" if metric.higher else "minimize") for c in candidates if settings_space(c, *self._about)}
-        self.open = {c: PER_SETTING*len(settings_space(c, *self._about)) for c in self._studies} # trials that may still be asked for
-        self._asked, self._best = dict.fromkeys(self._studies, 0), dict.fromkeys(self._studies, -np.inf)
+        self.turns = Turns({c: PER_SETTING*len(settings_space(c, *self._about)) for c in self._studies})
 
     def _new(self, candidate, settings, asked=None, turn=(0, 0))->Trial:
         self._seen.add(fit_key(candidate, settings, 0)); self.count += 1
@@ -326,15 +346,8 @@ class Asking:
         place = [sum(c == d for d, _ in self.first[:i]) for i, (c, _) in enumerate(self.first)]
         return [self._new(c, s, None, (n, URGENT.index(c))) for (c, s), n in zip(self.first, place)]
 
-    def _next(self)->str: # The candidate whose turn it is
-        "The best so far has half of the trials, the second a quarter, and so on"
-        order = sorted(self._studies, key=lambda c: -self._best[c])
-        turn = min((c for c in order if self.open[c] > 0), key=lambda c: (self._asked[c] + 1)*2**order.index(c))
-        self._asked[turn] += 1; self.open[turn] -= 1
-        return turn
-
     def _ask(self)->Trial:
-        candidate = self._next()
+        candidate = self.turns.next()
         for more in range(9, -1, -1): # settings that were tried already are not tried again, unless there seem to be no others
             asked = self._studies[candidate].ask()
             settings = suggest(asked, candidate, *self._about)
@@ -349,11 +362,9 @@ class Asking:
         for i, study in enumerate(self._studies.values()):
             seed = int(np.random.SeedSequence([self.what.seed, self.batches, i]).generate_state(1)[0])
             study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=6, multivariate=True, constant_liar=True)
-        return [self._ask() for _ in range(min(most, sum(self.open.values())))]
+        return [self._ask() for _ in range(min(most, sum(self.turns.open.values())))]
 
-PER_SETTING = 20 # Trials for each of a candidate's settings: one number is found sooner than seven
-
-# %% ../nbs/20_search.ipynb #cell-25
+# %% ../nbs/20_search.ipynb #cell-27
 class Asker(Asking):
     "Asks Optuna what to try, batch by batch, and tells it what came of it"
     def tell(self, trials:list[Trial])->None:
@@ -361,7 +372,7 @@ class Asker(Asking):
         for t in (t for t in trials if t.candidate in self._studies):
             v = t.values(self.metric) if not t.error else []
             state = {"finished":"COMPLETE", "pruned":"PRUNED"}.get(t.status, "FAIL")
-            if state == "COMPLETE": self._best[t.candidate] = max(self._best[t.candidate], v.mean()*(1 if self.metric.higher else -1))
+            if state == "COMPLETE": self.turns.saw(t.candidate, v.mean()*(1 if self.metric.higher else -1))
             if t.asked is None: self._add(t, v, state); continue
             for f in range(len(v)): t.asked.report(float(v[:f + 1].mean()), f)
             self._studies[t.candidate].tell(t.asked, float(v.mean()) if state == "COMPLETE" else None, state=_state(state))
@@ -375,7 +386,7 @@ def _state(name):
     from optuna.trial import TrialState
     return TrialState[name]
 
-# %% ../nbs/20_search.ipynb #cell-28
+# %% ../nbs/20_search.ipynb #cell-30
 def steps_of(
     folds:int, # How many there are
     prune:bool=True, # False: all at once
@@ -396,7 +407,7 @@ def bar(
 
 BASELINES = ("dummy", "rule", "tree") # There for comparison: they would make the middle too easy to reach
 
-# %% ../nbs/20_search.ipynb #cell-31
+# %% ../nbs/20_search.ipynb #cell-33
 class Clock:
     "Knows what fits cost and how much time is left"
     def __init__(self,
@@ -426,7 +437,7 @@ class Clock:
         size = workers if self.deadline is not None and any(c not in self.spent for c in candidates) else max(len(jobs), 1)
         return [jobs[i:i + size] for i in range(0, len(jobs), size)]
 
-# %% ../nbs/20_search.ipynb #cell-34
+# %% ../nbs/20_search.ipynb #cell-36
 class Fitting:
     "Has the fits of a search done, as far as there is time"
     def __init__(self, what:Task, metric:Metric, crew:Crew, notes:Journal, clock:Clock, prune:bool):
@@ -464,7 +475,7 @@ class Fitting:
             self.clock.saw(t.candidate, found["seconds"])
             self.notes.add(self._key(t, f), found)
 
-# %% ../nbs/20_search.ipynb #cell-35
+# %% ../nbs/20_search.ipynb #cell-37
 class Search(Fitting):
     "One search at work"
     def judge(self, batch:list[Trial])->None:
@@ -493,7 +504,7 @@ class Search(Fitting):
             least = bar(self.done, self.metric, len(t.folds))
             if least is not None and not better(t.values(self.metric).mean(), least, self.metric): t.status = "pruned"
 
-# %% ../nbs/20_search.ipynb #cell-37
+# %% ../nbs/20_search.ipynb #cell-39
 KEPT = 2**29 # Bytes of predictions that are kept in memory
 
 def lay_aside(
@@ -513,7 +524,7 @@ def _on_disk(p):
         np.ascontiguousarray(p).tofile(f)
         return np.memmap(f, dtype=p.dtype, mode="r", shape=p.shape)
 
-# %% ../nbs/20_search.ipynb #cell-39
+# %% ../nbs/20_search.ipynb #cell-41
 def _entry(
     t:Trial,
 )->dict: # trial, candidate, settings, status, error, results, predictions, rounds, nodes, size_kib, seconds, mb, row_ms
@@ -526,7 +537,7 @@ def _entry(
         "nodes":round(mean("nodes")) if folds else None, "size_kib":round(mean("size_kib"), 1) if folds else None, "seconds":sum(f["seconds"] for f in t.folds.values()),
         "mb":max((f["mb"] for f in folds), default=None), "row_ms":mean("row_ms")}
 
-# %% ../nbs/20_search.ipynb #cell-40
+# %% ../nbs/20_search.ipynb #cell-42
 def search(
     data:list[dict], # As `with_ties` gives it
     task:str, # binary, multiclass or regression
@@ -562,7 +573,7 @@ def search(
     if not any(t.status == "finished" for t in hunt.done): raise ProjectError(_nothing(hunt.done))
     return [_entry(t) for t in hunt.done]
 
-# %% ../nbs/20_search.ipynb #cell-41
+# %% ../nbs/20_search.ipynb #cell-43
 def planned(
     data:list[dict], # As `with_ties` gives it
     task:str, # binary, multiclass or regression
@@ -572,7 +583,7 @@ def planned(
 )->int: # Trials that a search makes if time does not run out
     "Say how many trials there should be"
     asker = Asker(Task(task, None, 0, 1), metric, candidates, min(len(d["y_learn"]) for d in data))
-    return max(len(asker.first), min(trials, len(asker.first) + sum(asker.open.values())))
+    return max(len(asker.first), min(trials, len(asker.first) + sum(asker.turns.open.values())))
 
 def say_trial(t:Trial, done:list[Trial], metric:Metric, of:int, clock:Clock)->str:
     "Say what came of a trial, and how far the search is"

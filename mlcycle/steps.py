@@ -173,6 +173,7 @@ class Dates(Step):
             else: out += [(i, f"where in the {part} ({f})") for f in ("sine", "cosine")]
         return out
 
+# %% ../nbs/04_steps.ipynb #cell-16
 def _dates(scope, operator, container):
     n, parts = Nodes(scope, operator, container), []
     for part, i, j in n.step.plan_:
@@ -185,14 +186,14 @@ def _dates(scope, operator, container):
             parts += [n.add(f, angle) for f in ("Sin", "Cos")]
     n.add("Concat", *parts, into=n.target, axis=1)
 
-# %% ../nbs/04_steps.ipynb #cell-16
+# %% ../nbs/04_steps.ipynb #cell-18
 SIGNS = {ast.Add:"Add", ast.Sub:"Sub", ast.Mult:"Mul", ast.Div:"Div"}
 FUNCTIONS = {"log1p":1, "abs":1, "min":2, "max":2} # Name → how many things it takes
 GRAMMAR = "columns (odd names in backticks), numbers, + - * / ( ), " + ", ".join(FUNCTIONS)
 ALLOWED = (ast.BinOp, ast.UnaryOp, ast.Constant, ast.Name, ast.operator, ast.unaryop)
 LONGEST = 300 # Characters of a formula
 
-# %% ../nbs/04_steps.ipynb #cell-17
+# %% ../nbs/04_steps.ipynb #cell-19
 def read_formula(
     name:str, # Of what it makes, for messages
     text:str, # Such as `price / logins`
@@ -224,7 +225,7 @@ def _check_call(node, no):
     given = len(node.args) + len(node.keywords)
     if node.keywords or given != FUNCTIONS[called]: raise no(f"`{called}` with {given} things; it takes {FUNCTIONS[called]}")
 
-# %% ../nbs/04_steps.ipynb #cell-18
+# %% ../nbs/04_steps.ipynb #cell-20
 def columns_of(
     tree:ast.expr, # As `read_formula` gives it
 )->list[str]: # In the order in which they first occur
@@ -251,7 +252,7 @@ def walk(tree, column, number, do):
     if isinstance(tree, ast.Call): return do(tree.func.id.capitalize(), *map(go, tree.args))
     return number(float(tree.value)) if isinstance(tree, ast.Constant) and not isinstance(tree.value, str) else column(columns_of(tree)[0])
 
-# %% ../nbs/04_steps.ipynb #cell-19
+# %% ../nbs/04_steps.ipynb #cell-21
 ARITHMETIC = {"Add":np.add, "Sub":np.subtract, "Mul":np.multiply, "Div":lambda a, b: np.where(b == 0, np.nan, np.divide(a, b)), "Neg":np.negative,
     "Abs":np.abs, "Min":np.minimum, "Max":np.maximum, "Log1p":lambda a: np.where(np.asarray(a) > -1, np.log(np.add(a, 1)), np.nan)}
 HIGHEST = np.finfo(np.float64).max # Above is infinity
@@ -272,7 +273,7 @@ class Formulas(Step):
 
     def made(self, columns): return list(self.formulas.items())
 
-# %% ../nbs/04_steps.ipynb #cell-20
+# %% ../nbs/04_steps.ipynb #cell-22
 def _formulas(scope, operator, container):
     n, parts, gap = Nodes(scope, operator, container), [], np.array([np.nan])
     place = {c:i for i, c in enumerate(n.step.columns)}
@@ -285,7 +286,7 @@ def _formulas(scope, operator, container):
         parts.append(n.add("Where", n.add("LessOrEqual", n.add("Abs", v), np.array([HIGHEST])), v, gap))
     n.add("Concat", *parts, into=n.target, axis=1)
 
-# %% ../nbs/04_steps.ipynb #cell-22
+# %% ../nbs/04_steps.ipynb #cell-24
 def _find(values, levels):
     "Say at which place of a list each value is, -1 if at none"
     return pd.Index(np.asarray(levels, dtype=object)).get_indexer(np.asarray(values, dtype=object))
@@ -301,7 +302,7 @@ def in_order(levels):
     except ValueError: return sorted(levels)
     return sorted(levels, key=lambda v: (numbers[v], v)) if np.isfinite([*numbers.values()]).all() else sorted(levels) # `nan` has no place
 
-# %% ../nbs/04_steps.ipynb #cell-23
+# %% ../nbs/04_steps.ipynb #cell-25
 class Ordered(Step):
     "The place of a level in an order; what is missing or unseen is missing"
     def __init__(self, orders=None): self.orders = orders # For each column its levels in order, or None
@@ -325,7 +326,7 @@ def _ordered(scope, operator, container):
     tables = [np.array([*range(len(levels)), np.nan]) for levels in n.step.levels_]
     n.add("Concat", *(n.add("Gather", t, _codes(n, n.column(i), levels)) for i, (t, levels) in enumerate(zip(tables, n.step.levels_))), into=n.target, axis=1)
 
-# %% ../nbs/04_steps.ipynb #cell-24
+# %% ../nbs/04_steps.ipynb #cell-26
 class Cross(Step):
     "One column for each frequent combination of levels; 1 where a row has it"
     def __init__(self, name="cross", least=0.01, most=100): # Smallest share of rows, largest number of combinations
@@ -364,7 +365,7 @@ def _cross(scope, operator, container):
         code = at if code is None else n.add("Add", n.add("Mul", code, np.array([len(levels) + 1])), at)
     n.add("Cast", n.add("Equal", code, n.step.kept_), into=n.target, to=FLOAT)
 
-# %% ../nbs/04_steps.ipynb #cell-25
+# %% ../nbs/04_steps.ipynb #cell-27
 def _target(scope, operator, container):
     n, encoder = Nodes(scope, operator, container), operator.raw_operator
     rest = np.atleast_1d(np.asarray(encoder.target_mean_, dtype=np.float64)) # for what was never seen
@@ -377,7 +378,7 @@ def _target(scope, operator, container):
 
 def _target_shape(operator): operator.outputs[0].type = DoubleTensorType([None, len(operator.raw_operator.encodings_)])
 
-# %% ../nbs/04_steps.ipynb #cell-27
+# %% ../nbs/04_steps.ipynb #cell-29
 WORDS = {"words":(" ", (1, 2)), "chars":("", (2, 4))} # What a text is split by, and how many pieces make a term
 
 class Words(Step):
@@ -415,7 +416,7 @@ class Words(Step):
         named = "its words" if self.of == "words" else "its characters"
         return [*((0, f"'{t}'" if t else "nothing") for t in self.terms_), (0, f"how many are {named}")]
 
-# %% ../nbs/04_steps.ipynb #cell-28
+# %% ../nbs/04_steps.ipynb #cell-30
 def _words(scope, operator, container):
     n, by = Nodes(scope, operator, container), operator.raw_operator.of
     split, (low, high) = WORDS[by]
@@ -431,7 +432,7 @@ def _words(scope, operator, container):
     both = n.add("Concat", *(n.add("Cast", v, to=TensorProto.DOUBLE) for v in (counts, length)), axis=1)
     n.add("Mul", n.add("Log", n.add("Add", both, np.array([1.]))), np.append(n.step.rarity_, 1.), into=n.target)
 
-# %% ../nbs/04_steps.ipynb #cell-30
+# %% ../nbs/04_steps.ipynb #cell-32
 CONVERTERS = {Gaps:_gaps, Bend:_bend, Ranks:_ranks, Dates:_dates, Formulas:_formulas, Ordered:_ordered, Cross:_cross, TargetEncoder:_target,
     Words:_words} # Step → converter, as skl2onnx takes it
 SHAPES = {Gaps:_floats, Cross:_floats, TargetEncoder:_target_shape} | dict.fromkeys([Bend, Ranks, Dates, Formulas, Ordered, Words],

@@ -28,6 +28,13 @@ def test_each_rule_can_fail(toy):
     for c in nb["cells"]: c["metadata"].pop("tags", None)
     toy.write("nbs/22_beta.ipynb", json.dumps(nb))
     assert inspect.check_parameters(toy.root) == ["nbs/22_beta.ipynb has 0 cells tagged `parameters`; a stage needs exactly one"]
+    assert inspect.check_cells(toy.root) == []
+    toy.edit_notebook("nbs/02_sums.ipynb", "def unused(): return 0", "def unused():\n" + "    0\n"*(inspect.LONGEST - 2) + "    return 0")
+    toy.edit_notebook("nbs/21_alpha.ipynb", "out = {'value': more(x['value'], p.step)}", "out = {'value': more(x['value'], p.step)}\nif p.fail: out = {}")
+    toy.edit_notebook("nbs/22_beta.ipynb", "out = {'value': x['value'] * p.step", "for _ in x: pass\nout = {'value': x['value'] * p.step")
+    long, branch, loop = inspect.check_cells(toy.root)
+    assert "nbs/02_sums.ipynb" in long and f"exports {inspect.LONGEST + 1} lines" in long
+    assert all("stage cell with an `if` or a loop" in line for line in (branch, loop)) and "21_alpha" in branch and "22_beta" in loop
     toy.write(f"{PACKAGE}/orphan.py", "")
     assert any("orphan.py" in line for line in inspect.check_export(toy.root))
     assert "betta" in toy.sh(PACKAGE, "check", code=2)
