@@ -472,8 +472,9 @@ class _Letters(dict):
     "Character → itself, or a blank: punctuation, signs and control characters part words; letters, marks, digits and pictures are kept"
     def __missing__(self, code):
         kind = unicodedata.category(chr(code))
-        self[code] = " " if kind[0] in "ZPC" or kind in ("Sm", "Sc", "Sk") else chr(code)
-        return self[code]
+        letter = " " if kind[0] in "ZPC" or kind in ("Sm", "Sc", "Sk") else chr(code)
+        if len(self) < 10_000: self[code] = letter # all of Unicode, sent by a caller, would take 85 MiB
+        return letter
 
 LETTERS = _Letters()
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AT_ONCE', 'ask_many', 'take_metric', 'ask_shuffled', 'both_lucks', 'importance', 'group_alike', 'plot_importance',
            'whiskers', 'set_title', 'pick_values', 'name_answers', 'say_input', 'find_inputs', 'dependence',
-           'movements', 'plot_dependence', 'pick_rows', 'pick_usual', 'blend_rows', 'draw_walks', 'contributions',
+           'movements', 'plot_dependence', 'pick_rows', 'pick_usual', 'blend_rows', 'contributions',
            'plot_contributions']
 
 # %% ../nbs/20_explain.ipynb #cell-2
@@ -22,6 +22,7 @@ from .contract import Column, Contract, did_you_mean
 from .core import ProjectError
 from .errors import as_written
 from .metrics import Metric, decide, ends_of, resample
+from .shares import draw_walks, find_stops, share_out
 from .strength import alikeness, draw_rows, is_gap, say_value, segment
 
 # %% ../nbs/20_explain.ipynb #cell-6
@@ -313,33 +314,6 @@ def blend_rows(
     return pd.DataFrame({c:pool[c].array.take(places[:, j]) for j, c in enumerate(pool)})
 
 # %% ../nbs/20_explain.ipynb #cell-34
-def draw_walks(
-    columns:int, # How many
-    draws:int, # Orders, each of them also backwards
-    seed:int, # Of the orders
-)->tuple[np.ndarray,np.ndarray]: # Which column comes at each step, and the step of each column, both [2 × draws, columns]
-    "Draw orders in which columns change over from one row to another"
-    orders = np.random.default_rng(seed).permuted(np.tile(np.arange(columns), (draws, 1)), axis=1)
-    orders = np.concatenate([orders, orders[:, ::-1]])
-    return orders, np.argsort(orders, axis=1)
-
-def _stops(codes, i, start, orders, steps):
-    "On each walk from a background row to row i: whose values the columns have after each step, and after which steps it is a row not met before"
-    there = steps[:, None, :] < np.arange(codes.shape[1] + 1)[None, :, None]
-    places = np.where(there, i, start[:, None, None]) # [walks, steps + 1, columns]
-    new = np.take_along_axis(codes[i] != codes[start], orders, axis=1)
-    new[:, -1] = False # the last step ends at row i
-    return places[:, 1:], new
-
-# %% ../nbs/20_explain.ipynb #cell-35
-def _share_out(known, i, start, new, found, steps):
-    "Turn the answers along each walk into what each column changed, [walks, columns]"
-    path = np.column_stack([known[start], np.zeros(new.shape)])
-    path[:, 1:][new], path[:, -1] = found, known[i]
-    last = np.maximum.accumulate(np.where(np.pad(new, [(0, 0), (1, 0)]), np.arange(path.shape[1]), 0), axis=1)
-    last[:, -1] = path.shape[1] - 1
-    return np.take_along_axis(np.diff(np.take_along_axis(path, last, axis=1), axis=1), steps, axis=1)
-
 def _say_shares(shares, row, contract, level):
     "List one row's contributions, [draws, columns], the largest first"
     mean, draws = shares.mean(0), len(shares)
@@ -348,7 +322,7 @@ def _say_shares(shares, row, contract, level):
     t = pd.DataFrame({"column":row.index, "value":values, "contribution":mean, "low":mean - half, "high":mean + half})
     return t.iloc[np.argsort(-np.abs(mean).round(12), kind="stable")]
 
-# %% ../nbs/20_explain.ipynb #cell-36
+# %% ../nbs/20_explain.ipynb #cell-35
 def contributions(
     ask:Callable, # Rows → predictions
     X:pd.DataFrame, # Rows to be explained; their index names them
@@ -363,20 +337,20 @@ def contributions(
     codes = np.column_stack([pd.factorize(pool[c])[0] for c in pool])
     orders, steps = draw_walks(X.shape[1], draws, seed)
     start = n + np.tile(np.arange(draws), 2)
-    stops = lambda: (_stops(codes, i, start, orders, steps) for i in range(n))
+    stops = lambda: (find_stops(codes, i, start, orders, steps) for i in range(n))
     known, *between = ask_many(ask, [pool, *(blend_rows(pool, places[new]) for places, new in stops())])
     each = known.argmax(1)[:n] if known.ndim == 2 and known.shape[1] > 2 else None
     lines = []
     for i, ((_, new), found) in enumerate(zip(stops(), between)):
         of = None if each is None else contract.classes[each[i]]
         score = lambda p: p if p.ndim == 1 else p[:, 1 if each is None else each[i]]
-        shares = _share_out(score(known), i, start, new, score(found) if new.any() else np.zeros(0), steps)
+        shares = share_out(score(known), i, start, new, score(found) if new.any() else np.zeros(0), steps)
         lines.append(_say_shares(shares.reshape(2, draws, -1).mean(0), X.iloc[i], contract, level).assign(row=X.index[i],
             of=of or contract.positive or contract.target.name, usual=score(known)[n:].mean(), prediction=score(known)[i]))
     names = ["row", "of", "usual", "prediction", "column", "value", "contribution", "low", "high"]
     return pd.concat(lines, ignore_index=True)[names] if lines else pd.DataFrame(columns=names)
 
-# %% ../nbs/20_explain.ipynb #cell-38
+# %% ../nbs/20_explain.ipynb #cell-37
 def _fall(ax, t, most):
     "Draw how one row's prediction comes about, from the usual one downwards"
     head, rest = t.head(most), t.iloc[most:]

@@ -244,7 +244,7 @@ def fingerprint(
         found[f"{nb.module}: stage cell {i}"] = meaning(_bare(cell.tree))
     found |= reach(used, nb.module, modules)
     for module, name in extra: found |= reach({name, ""}, module, modules)
-    return {k:_hash(v) for k,v in sorted(found.items())}
+    return {k:_hash(re.sub(rf"\b{package}\b", "", v)) for k,v in sorted(found.items())} # the package's own name means nothing: a project that is renamed keeps its cache
 
 # %% ../nbs/90_export.ipynb #cell-39
 def package_name(

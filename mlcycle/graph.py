@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LINEAR', 'BOOSTED', 'KNOWN', 'SMALLEST', 'OPSET', 'BEYOND', 'take_apart', 'last_step', 'NoGraph', 'make_graph',
-           'graph_inputs', 'answer', 'expect', 'hard_values', 'hard_rows', 'split_points', 'near_splits',
+           'graph_inputs', 'answer', 'expect', 'expect_raw', 'hard_values', 'hard_rows', 'split_points', 'near_splits',
            'allowed_difference', 'made_by_recipe', 'parity', 'NoParity', 'sum_up', 'insist']
 
 # %% ../nbs/08_graph.ipynb #cell-2
@@ -13,6 +13,7 @@ import warnings
 import numpy as np
 import pandas as pd
 from onnx import TensorProto, helper, numpy_helper
+from scipy.special import expit, softmax
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 from skl2onnx.sklapi import CastTransformer
@@ -278,10 +279,10 @@ def _convert(
     onnx = _by_skl2onnx(base, contract, options)
     return onnx, _add(onnx.graph, "Cast", onnx.graph.output[-1].name, to=TensorProto.DOUBLE)
 
-def _finish(onnx, answer, width):
-    "Name the answer, and state what was used in a fixed order"
+def _finish(onnx, answer, raw, width):
+    "Name the answers, and state what was used in a fixed order"
     del onnx.graph.output[:], onnx.opset_import[:] # skl2onnx lists the domains in the order of a set, in the lowest versions that its own nodes need
-    onnx.graph.output.append(helper.make_tensor_value_info(answer, TensorProto.DOUBLE, [None, width]))
+    onnx.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.DOUBLE, [None, width]) for n in (answer, raw))
     texts = {"com.microsoft":1} if any(n.domain == "com.microsoft" for n in onnx.graph.node) else {} # onnxruntime's own: what splits texts
     onnx.opset_import.extend(helper.make_opsetid(d, v) for d, v in (OPSET | texts).items())
     onnx.doc_string = ""
@@ -291,20 +292,23 @@ def _finish(onnx, answer, width):
 def make_graph(
     model, # Fitted Pipeline, or CalibratedClassifierCV around one
     contract:Contract, # Whose features it takes, all of them
-): # ONNX model: a float64 answer (n, k) of probabilities, (n, 1) of values, or (n, 3) of value, low and high
+): # ONNX model of two answers, float64: (n, k) probabilities, (n, 1) values, or (n, 3) value, low and high; and the same before calibration
     "Convert a model into one graph over the contract's columns"
     base, calibrators = take_apart(model)
     classes = len(contract.classes or ())
     if classes and list(model.classes_) != list(range(classes)):
         raise ProjectError(f"The model knows the classes {list(model.classes_)}, the contract has {classes}: {contract.classes}. Train on rows of every class.")
     try:
-        raw = calibrators is not None and hasattr(base, "decision_function")
-        onnx, found = _convert(base, contract, raw)
-        if calibrators is not None:
-            both = len(calibrators) == 1 and not (raw and isinstance(last_step(base), KNOWN)) # scores of both classes: the last one's are meant
+        scores = calibrators is not None and hasattr(base, "decision_function")
+        onnx, found = _convert(base, contract, scores)
+        if calibrators is None: raw = _add(onnx.graph, "Identity", found)
+        else:
+            raw = found
+            both = len(calibrators) == 1 and not (scores and isinstance(last_step(base), KNOWN)) # scores of both classes: the last one's are meant
             if both: found = _add(onnx.graph, "Gather", found, _constant(onnx.graph, np.array([1])), axis=1)
+            if scores: raw = _probabilities(onnx.graph, found, classes)
             found = _sigmoids(onnx.graph, found, calibrators)
-        onnx = _finish(onnx, found, classes or (3 if find_band(base) else 1))
+        onnx = _finish(onnx, found, raw, classes or (3 if find_band(base) else 1))
         open_graph(onnx.SerializeToString())
     except ProjectError: raise
     except Exception as e: raise _no_graph(base, e) from e
@@ -324,9 +328,10 @@ def answer(
     onnx, # From `make_graph`
     contract:Contract,
     columns:dict[str,np.ndarray], # As from `contract.inputs`
+    which:int=0, # Of the two answers: 1, the one before calibration
 )->np.ndarray: # float64 (n, k)
     "Ask a graph"
-    return ask(open_graph(onnx.SerializeToString()), graph_inputs(onnx, contract), columns)
+    return ask(open_graph(onnx.SerializeToString()), graph_inputs(onnx, contract), columns, which)
 
 # %% ../nbs/08_graph.ipynb #cell-28
 def expect(
@@ -337,6 +342,18 @@ def expect(
     "Ask the pipeline what the graph should say"
     value, band = predict(model, X, k).reshape(len(X), -1), predict_band(model, X)
     return value if band is None else np.hstack([value, band])
+
+def expect_raw(
+    model, # As for `make_graph`
+    X:pd.DataFrame, # n rows
+    k:int|None, # Number of classes; None: regression
+)->np.ndarray: # As `expect` gives it
+    "Ask the pipeline what it says before calibration"
+    base, calibrators = take_apart(model)
+    if calibrators is None or not hasattr(base, "decision_function"): return expect(base, X, k)
+    scores = base.decision_function(X)
+    if scores.ndim == 2: return softmax(scores, axis=1)
+    return np.column_stack([expit(-scores), expit(scores)])
 
 # %% ../nbs/08_graph.ipynb #cell-41
 def hard_values(
@@ -434,9 +451,9 @@ def parity(
     X, k = pd.DataFrame(columns), len(contract.classes) if contract.classes else None
     made = made_by_recipe(model, X)
     finite = ~np.isinf(made.astype(np.float64)).any(axis=1) # beyond float32 scikit-learn itself refuses
-    found = answer(onnx, contract, columns)
+    found = np.hstack([answer(onnx, contract, columns, which) for which in (0, 1)])
     expected = np.full(found.shape, np.nan)
-    expected[finite] = expect(model, X[finite], k)
+    expected[finite] = np.hstack([expect(model, X[finite], k), expect_raw(model, X[finite], k)])
     off = np.abs(found - expected)
     off[np.isnan(found) & finite[:, None]] = np.inf
     worst = np.nan_to_num(off, nan=-1.).argmax(axis=1)[:, None]

@@ -114,6 +114,7 @@ def verdicts(
     say("Worth it?", "data/assess/decision.json", lambda d: _assessed(d, money))
     say("How good?", "data/evaluate/metrics.json", lambda m: _good(m, money))
     say("Good enough?", "data/evaluate/gate.json", lambda g: _MEANS[g["verdict"]] + _listed(g["reasons"]))
+    say("How many machines?", "data/runs/capacity.json", lambda c: c["said"])
     say("What now?", "data/retrain/decision.json", lambda d: d["verdict"] + _listed(d["reasons"]))
     return out
 

@@ -84,9 +84,9 @@ def make_toy(root, home):
     for name in TOOLS: (house.root/"nbs").mkdir(parents=True, exist_ok=True); shutil.copy(ROOT/"nbs"/f"{name}.ipynb", house.root/"nbs")
     for name in ["settings.ini", ".gitignore", ".dvcignore"]: shutil.copy(ROOT/name, house.root)
     house.write("nbs/02_sums.ipynb", notebook("# Sums", "#| default_exp sums", "#| export\ndef one(): return 1", "#| export\ndef add(x, y):\n    'Add'\n    return x + y*one()", "#| export\ndef unused(): return 0"))
-    house.write("nbs/03_serve.ipynb", notebook("# Serve", "#| default_exp serve", "#| export\ndef serve(*args): return args"))
     house.write("nbs/96_agree.ipynb", notebook("# Agree", "#| default_exp agree", "#| export\ndef accept(*args): return 0\ndef print_contract(*args): return 0\ndef print_diff(*args): return 0"))
     house.write("nbs/97_compare.ipynb", notebook("# Compare", "#| default_exp compare", "#| export\ndef print_board(*args): return 0\ndef print_runs(*args): return 0"))
+    house.write("nbs/98_ship.ipynb", notebook("# Ship", "#| default_exp ship", "#| export\nFREE = ()\ndef add_commands(command): return None"))
     house.write("nbs/11_first.ipynb", stage("first", [], "out = {'value': p.step}"))
     house.write("nbs/21_alpha.ipynb", stage("alpha", ["data/first/out.json"], "out = {'value': more(x['value'], p.step)}",
                 exports=[f"#| export\nfrom {PACKAGE}.sums import add", "#| export\ndef more(x, y): return add(x, y)", "#| export\ndef mine(x): return x"]))

@@ -1,11 +1,12 @@
 "The bundle and what serves it: sealed, the same as the pipeline it was made from, and polite to bad rows."
 import json, os, random, subprocess, sys
+from contextlib import contextmanager
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import PACKAGE, ROOT
-from fastapi.testclient import TestClient
 from skl2onnx.sklapi import CastTransformer
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -15,15 +16,20 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from mlcycle.bundle import FILES, BundleBroken, Meta, ask, load_bundle, open_graph, prediction_id
+from mlcycle.bundle import FILES, BundleBroken, Meta, ask, load_bundle, open_graph, prediction_id, seal
 from mlcycle.contract import Column, Contract, check_row, inputs
 from mlcycle.core import ProjectError, tidy
 from mlcycle.graph import NoGraph, NoParity, answer, graph_inputs, hard_rows, insist, make_graph, parity
 from mlcycle.package import Params as Packaging
-from mlcycle.package import make_card, make_meta, make_profile, make_provenance, scale_of, write_bundle
+from mlcycle.package import make_meta, make_profile, make_provenance, scale_of, who_approved, write_bundle
 from mlcycle.predict import predict_file
 from mlcycle.models import make_band, make_pipeline, make_steps, predict, widen
-from mlcycle.serve import Answer, answer_rows, as_json, example_row, make_app, running, send, connect
+from mlcycle.answer import Answer, Model, as_json, example_row
+from mlcycle.roster import Roster
+from mlcycle.serve import Asker, Params, Trial, at_peak, check_answers, check_log, connect, NotConform, send, started, try_out, write_plan
+from mlcycle.serve import insist as insist_on
+from mlcycle.load import Latencies
+from mlcycle.web import Settings, make_app, running
 
 NUMBERS, CATEGORIES = ["a b", "a/b", "a_b", "größe", "scores", "label", "constant"], ["Plan", "plan", "日本 (x)"]
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["a", "b", "c"], "regression": None}
@@ -79,11 +85,11 @@ def make_bundle(folder, model, c, threshold=0.4):
     t, y = table()
     onnx, X = make_graph(model, c), inputs(t, c)
     scores = answer(onnx, c, X)
-    origin = make_provenance([], {"source": "example:odd", "rows": len(t)}, model, P)
-    meta = make_meta(model, onnx, c, {"threshold": threshold if c.task == "binary" else None}, {"verdict": "pass"}, {"status": "launch"}, scale_of(y[c.task], c)[0], P)
+    origin = make_provenance([], [], {"package": P.model_dump()}, {"source": "example:odd", "rows": len(t)}, who_approved({"status": "launch"}, {"verdict": "pass"}), model)
+    meta = make_meta(model, onnx, c, {"threshold": threshold if c.task == "binary" else None}, {"verdict": "pass"}, {}, {"status": "launch"}, scale_of(y[c.task], c)[0], P)
     profile = make_profile(X, y[c.task], scores[:, -1], c, {}, 10)
     return write_bundle(folder, {"model.onnx": onnx.SerializeToString(deterministic=True), "contract.json": c, "bundle.json": meta, "profile.json": profile, "metrics.json": {}, "gate.json": {},
-                                 "provenance.json": origin, "card.md": make_card(meta, c, {}, {}, {"verdict": "pass"}, origin)})
+                                 "provenance.json": origin})
 
 
 def fit_with_band():
@@ -138,12 +144,21 @@ def test_sums_are_what_sha256sum_reads(sealed):
 def test_what_serves_needs_neither_pandas_nor_scikit_learn(sealed):
     code = f"""
 import sys
-from {PACKAGE}.serve import answer_rows, example_row
+from {PACKAGE}.answer import Model, example_row
 from {PACKAGE}.bundle import load_bundle
+import {PACKAGE}.web
 b = load_bundle({str(sealed)!r})
-assert answer_rows(b, [example_row(b.contract)])[0] == 200
+assert Model(b, "1.0.0").answer([example_row(b.contract)], "r1")[0] == 200
 print([m for m in ("pandas", "sklearn", "skl2onnx", "onnx", "pyarrow", "matplotlib") if m in sys.modules])"""
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_nothing_is_sent_home(sealed, tmp_path):
+    "ONNX Runtime reports its use to its makers unless it is told not to before it is loaded: it would keep a number for this machine in the user's cache"
+    code = f"from {PACKAGE}.bundle import load_bundle; load_bundle({str(sealed)!r})"
+    env = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")} | {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, check=True)
+    assert [p.name for p in tmp_path.rglob("*") if "onnxruntime" in str(p)] == []
 
 
 def test_the_same_model_is_the_same_bytes_in_another_process(sealed, tmp_path):
@@ -228,7 +243,7 @@ def test_what_does_not_convert_says_so():
 
 
 def test_answers_carry_their_interval(bundle):
-    status, body = answer_rows(bundle, [example_row(bundle.contract)]*2)
+    status, body = Model(bundle, "1.0.0").answer([example_row(bundle.contract)]*2, "r1")
     first = Answer(**body).predictions[0]
     assert status == 200 and body["interval"] == bundle.meta.interval
     assert first.low < first.value < first.high if bundle.meta.interval else first.low is first.high is None
@@ -258,7 +273,18 @@ def test_the_profile_leaves_personal_columns_out(sealed):
 
 
 @pytest.fixture(scope="module")
-def api(sealed): return TestClient(make_app(load_bundle(sealed), max_rows=60, max_kib=64), raise_server_exceptions=False)
+def api(sealed):
+    with client(sealed, max_rows=60, max_kib=64) as c: yield c
+
+
+@contextmanager
+def client(folder, **settings):
+    "A server in this process, and somebody who asks it"
+    roster = Roster(folder, drafts=True)
+    roster.start()
+    try:
+        with running(make_app(roster, Settings(**settings))) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as c: yield c
+    finally: roster.stop()
 
 
 def row(**changes):
@@ -266,7 +292,7 @@ def row(**changes):
     return {k: v for k, v in (good | changes).items() if v != "drop"}
 
 
-def ask_api(api, *rows): return api.post("/v1/models/odd:predict", json={"rows": list(rows)})
+def ask_api(api, *rows, request="r1"): return api.post("/v1/models/odd:predict", json={"rows": list(rows)}, headers={"x-request-id": request})
 
 
 def test_answers_are_typed_and_the_same_each_time(api, sealed):
@@ -331,15 +357,16 @@ def test_whatever_is_sent_nothing_breaks(api):
 
 def test_numbers_beyond_float32_are_refused_not_guessed(tmp_path):
     make_bundle(tmp_path/"bundle", fit("linear", "regression"), contract("regression"))
-    api = TestClient(make_app(load_bundle(tmp_path/"bundle")))
-    r = ask_api(api, row(), row(**{"a/b": 1e300}))
-    assert r.status_code == 422 and r.json()["errors"][0]["row"] == 1 and r.json()["errors"][0]["rule"] == "finite"
-    assert isinstance(ask_api(api, row()).json()["predictions"][0]["value"], float)
+    with client(tmp_path/"bundle") as api:
+        r = ask_api(api, row(), row(**{"a/b": 1e300}))
+        assert r.status_code == 422 and r.json()["errors"][0]["row"] == 1 and r.json()["errors"][0]["rule"] == "finite"
+        assert isinstance(ask_api(api, row()).json()["predictions"][0]["value"], float)
 
 
 def test_the_interface_describes_itself(api):
     spec = api.get("/openapi.json").json()
-    asked = spec["paths"]["/v1/models/{name}:predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    named = spec["paths"]["/v1/models/odd:predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    asked = spec["components"]["schemas"][named.rpartition("/")[2]]
     columns = asked["properties"]["rows"]["items"]
     assert columns["properties"]["a/b"]["minimum"] == -3 and columns["properties"]["Plan"]["enum"] == ["x", "y", "ü|ß"] and "Expected: from -1 to 2" in columns["properties"]["a_b"]["description"]
     assert "plan" not in columns["required"] and "Plan" in columns["required"]
@@ -348,11 +375,83 @@ def test_the_interface_describes_itself(api):
     assert api.get("/health/live").status_code == api.get("/health/ready").status_code == 200 and api.get("/docs").status_code == 404
 
 
-def test_a_server_stops_whatever_happens(sealed):
-    with pytest.raises(RuntimeError), running(make_app(load_bundle(sealed))) as port:
-        assert send(connect(port), "/health/live")[0] == 200
+# ---- the stage: the server tried for real
+
+TRIED = Params(rows=30, batch=20, step=0.05, headroom=0.5, machine={"cores": 2, "price": 0.1, "spare": 1}, max_rows=60, max_kib=64)
+
+
+def asked(n=30): return table(n, seed=9)[0].assign(label=-1., **{"a/b": 1.}).fillna({"Plan": "x"}).assign(Plan="x")
+
+
+def test_a_server_stops_whatever_happens(sealed, tmp_path):
+    with pytest.raises(RuntimeError), started(sealed, TRIED, tmp_path) as server:
+        assert send(connect(server.port), "/health/live")[0] == 200 and server.process.poll() is None
         raise RuntimeError("something")
-    with pytest.raises(ConnectionRefusedError): send(connect(port), "/health/live")
+    assert server.process.poll() is not None
+    with pytest.raises(ConnectionRefusedError): send(connect(server.port), "/health/live")
+
+
+def test_a_server_that_does_not_start_says_why(sealed, tmp_path):
+    import shutil
+    shutil.copytree(sealed, tmp_path/"bundle")
+    (tmp_path/"desk").mkdir()
+    tried = TRIED.model_copy(update={"max_rows": 0})
+    with pytest.raises(ProjectError, match="(?s)did not stay.*`serve.max_rows` is 0"):
+        with started(tmp_path/"bundle", tried, tmp_path/"desk"): pass
+
+
+def test_every_kind_of_model_conforms_and_what_is_tracked_is_the_same_each_time(bundle, tmp_path):
+    folder = bundle_folder(bundle, tmp_path)
+    first = try_out(folder, asked(), TRIED, {"requests": 5, "rows": 2, "growth": 1})
+    found = insist_on(first.checks)
+    assert found["failed"] == 0 and found["passed"] > 30
+    assert first.mib > 20 and first.batches > 0 and all(s.failed == 0 for s in first.measured[:2])
+    if bundle.meta.task != "binary": return
+    again = try_out(folder, asked(), TRIED, None)
+    assert json.dumps(tidy([first.checks, first.schema])) == json.dumps(tidy([again.checks, again.schema]))  # no clock, no port, no id
+
+
+def bundle_folder(b, tmp_path):
+    "A bundle's folder, written again from what was read"
+    folder = tmp_path/"again"
+    for name, content in b._files.items():
+        (folder/name).parent.mkdir(parents=True, exist_ok=True); (folder/name).write_bytes(content)
+    seal(folder)
+    assert load_bundle(folder).digest == b.digest
+    return folder
+
+
+def test_a_wrong_answer_and_a_missing_record_are_found(sealed, tmp_path):
+    "The server has another threshold and another graph than the bundle that it is compared with"
+    other = tmp_path/"other"
+    make_bundle(other, fit(max_iter=5), contract(), threshold=0.9)
+    (tmp_path/"desk").mkdir()
+    rows = as_json(asked(10), load_bundle(sealed).contract)
+    with started(sealed, TRIED, tmp_path/"desk") as server:
+        asker = Asker(server, load_bundle(other))
+        assert check_answers(asker, rows, 5) == {"check": "5 rows a request", "rows": 10, "answered": 10, "different": 10, "passed": False}
+        right = Asker(server, load_bundle(sealed))
+        assert check_answers(right, rows, 5)["passed"] and len(right.logged) == 10
+        right.named = {"authorization": "Bearer none"}
+        assert check_answers(right, rows, 5)["answered"] == 0  # refused: nothing is taken for right
+    assert check_log(tmp_path/"desk"/"log.sqlite", right.logged)["passed"]
+    assert check_log(tmp_path/"desk"/"log.sqlite", right.logged | {"f"*24}) == {"check": "what was acknowledged is in the log", "predictions": 11, "missing": 1, "passed": False}
+    assert not check_log(tmp_path/"desk"/"log.sqlite", set())["passed"]
+    with pytest.raises(NotConform, match="1 of 1 checks.*missing"): insist_on([check_log(tmp_path/"desk"/"log.sqlite", {"f"*24})])
+
+
+def test_the_plan_follows_from_the_charter_and_what_was_measured():
+    step = lambda asked, p95: Latencies(np.full(asked, float(p95)), seconds=1., asked=float(asked))
+    trial = Trial([], {}, [Latencies(np.full(1000, 1.), 1.), step(200, 1), step(400, 2), step(600, 60)], 1e4, 90., 0.5)
+    charter = {"constraints": {"latency_ms": 50.}, "load": {"requests": 100, "rows": 1, "growth": 3}, "currency": "EUR"}
+    made = write_plan(trial, TRIED, charter)
+    assert (made["plan"]["borne"], made["plan"]["workers"], made["plan"]["machines"], made["share"]) == (400, 2, 2, 75) and "EUR a month" in made["said"]
+    json.dumps(tidy(made), allow_nan=False)
+    assert at_peak(trial.measured, made["share"]).asked == 200 and at_peak(trial.measured, 201).asked == 400 and at_peak(trial.measured, 9999).asked == 600
+    none = write_plan(trial, TRIED, charter | {"load": None})
+    assert none["plan"]["workers"] is None and none["share"] is None and "`frame.load`" in none["said"]
+    never = write_plan(trial, TRIED, charter | {"constraints": {"latency_ms": 0.5}})
+    assert never["plan"]["machines"] is None and "No number of machines" in never["said"]
 
 
 # ---- batches
@@ -402,23 +501,3 @@ def test_rows_of_a_wrong_type_are_set_apart(sealed, tmp_path):
 
 def test_a_column_that_is_not_there_stops_with_its_name(sealed, tmp_path):
     with pytest.raises(ProjectError, match="no column `größe`"): batches(table(10)[0].rename(columns={"größe": "grösse"}), tmp_path, load_bundle(sealed), 4)
-
-
-# ---- the card and the charter
-
-
-def card(metrics=None, gate=None, limits=(), **charter):
-    meta = Meta(version=1, name="odd", task="binary", classes=["no", "yes"], positive="yes", threshold=0.3, target_scale=1., draft=True, verdict="pass", estimator="LogisticRegression", inputs={}, tolerance=1e-4)
-    return make_card(meta, contract(), {"status": "draft", "risks": []} | charter, metrics or {}, {"verdict": "pass", "open": []} | (gate or {}), {"data": {"source": "x.csv", "rows": 3}}, limits)
-
-
-def test_the_card_says_what_the_model_earns_in_the_charters_currency():
-    metrics = {"worth": {"model": -1., "acted": 0.1, "nothing": {"cost": 0., "gain": {"value": 1., "low": 0.5, "high": 1.5}}, "today": {"cost": -0.5, "gain": {"value": 0.5, "low": 0.1, "high": 0.9}}}}
-    assert "- against what is done today: 0.5 EUR a case (0.1 to 0.9)" in card(metrics, currency="EUR") and "1 money a case" in card(metrics)
-    assert "a case (" not in card({})
-
-
-def test_the_card_quotes_the_charter():
-    said = card(gate={"open": ["owner"]}, limits=["the model's graph has 6 MiB; the charter allows 5"], risks=[{"risk": "Prices change.", "owner": "Sales"}, {"risk": "Habits change.", "owner": None}],
-                override={"by": "A. Person", "day": "2026-03-31", "why": "The pilot is cheap.", "of": "assess"})
-    for piece in ["The charter leaves open: owner.", "- the model's graph has 6 MiB", "Prices change. (watched by Sales)", "Habits change. (watched by _nobody yet_)", "A. Person decided on 2026-03-31", "The pilot is cheap."]: assert piece in said, piece

@@ -329,7 +329,7 @@ def by_hand(folder):
     graph = helper.make_model(helper.make_graph(nodes, "by_hand", [value("x", 1)], [value("scores", 2)], constants), opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     contract = Contract(name="tiny", task="binary", positive="yes", classes=["no", "yes"], columns=[Column(name="logins", type="number"), Column(name="y", type="category", role="target")])
     meta = Meta(version=1, name="tiny", task="binary", classes=["no", "yes"], positive="yes", threshold=0.3, target_scale=1., draft=True, verdict="pass", estimator="by hand", inputs={"logins": "x"}, tolerance=1e-4)
-    for name, content in {"model.onnx": graph.SerializeToString(), "contract.json": contract, "bundle.json": meta, "card.md": "# By hand\n"}.items(): write_file(content, folder/name)
+    for name, content in {"model.onnx": graph.SerializeToString(), "contract.json": contract, "bundle.json": meta}.items(): write_file(content, folder/name)
     for name in FILES: (folder/name).exists() or write_file({}, folder/name)
     return seal(folder)
 
@@ -378,7 +378,7 @@ def test_a_champion_that_is_in_no_cache_or_was_changed_is_not_used(pinned):
     house, which = pinned
     champion.fetch_champion(house.root, which)
     kept = house.root/"data/runs/champions"/which.digest
-    (kept/"bundle/card.md").write_text("better than it was")
+    (kept/"bundle/gate.json").write_text("better than it was")
     with pytest.raises(champion.NoChampion, match="not whole, and was deleted: run again"): champion.fetch_champion(house.root, which)
     (house.root/".dvc/cache").rename(house.root/".dvc/away")
     with pytest.raises(champion.NoChampion, match="neither in DVC's cache nor in a remote.*`dvc fetch --all-tags"): champion.fetch_champion(house.root, which)

@@ -61,6 +61,12 @@ def test_the_example_leaves_nothing_open():
     (dict(constraints={"latency_ms": 0, "size_mib": None, "nodes": None, "explainable": False}), ["`frame.constraints.latency_ms`", "greater than 0"]),
     (dict(constraints={"latency_ms": None, "size_mib": None, "nodes": 0, "explainable": False}), ["`frame.constraints.nodes` is 0", "greater than 0"]),
     (dict(constraints={"latency_ms": None, "size_mib": None, "nodes": 2.5, "explainable": False}), ["`frame.constraints.nodes` is 2.5", "integer"]),
+    (dict(load={"requests": 0, "rows": 1, "growth": 1}), ["`frame.load.requests` is 0", "greater than 0"]),
+    (dict(load={"requests": 20, "rows": 0.5, "growth": 1}), ["`frame.load.rows` is 0.5", "integer"]),
+    (dict(load={"requests": 20, "rows": 1, "growth": 0.5}), ["`frame.load.growth` is 0.5", "greater than or equal to 1"]),
+    (dict(load={"requests": 20, "rows": 1, "grwth": 2}), ["`frame.load.growth` is missing", "did you mean `growth`"]),
+    (dict(edge={"size_mib": 0, "memory_mib": None, "latency_ms": None, "cold_ms": None}), ["`frame.edge.size_mib` is 0", "greater than 0"]),
+    (dict(edge={"size_mib": None, "memory_mib": None, "latency_ms": None}), ["`frame.edge.cold_ms` is missing"]),
     (dict(qualify={"metrics": {"briar": 0.1}, "slices": {}}), ["`frame.qualify`", "did you mean `brier`", "Allowed: "]),
     (dict(qualify={"metrics": {"rmse": 5.0}, "slices": {}}, task="binary"), ["`rmse` is no metric of a binary task"]),
     (dict(qualify={"metrics": {"brier": 3.0}, "slices": {}}), ["brier lies between 0 and 1"]),
@@ -184,6 +190,16 @@ def test_a_broken_limit_is_said_in_a_draft_and_stops_a_launch(key, found):
     assert "too much" not in frame.hold_limit(launch, key, found/2)
     with pytest.raises(ProjectError, match=f"frame.constraints.{key}.*frame.status: draft"): frame.hold_limit(launch, key, found)
     assert "no limit" in frame.hold_limit(launch | {"constraints": {key: None}}, key, found)
+
+
+@pytest.mark.parametrize("key", ["size_mib", "memory_mib", "latency_ms", "cold_ms"])
+def test_a_limit_of_the_device_is_held_as_well(key):
+    tight = dict.fromkeys(("size_mib", "memory_mib", "latency_ms", "cold_ms")) | {key: 4}
+    draft, launch = (frame.charter(charter(status=s, edge=tight)) for s in ("draft", "launch"))
+    assert f"the charter allows 4 (`frame.edge.{key}`)" in frame.hold_limit(launch, key, 3.9, "edge")
+    assert "**too much**" in frame.hold_limit(draft, key, 4.1, "edge")
+    with pytest.raises(ProjectError, match=f"frame.edge.{key}.*raise the limit"): frame.hold_limit(launch, key, 4.1, "edge")
+    assert "on a device: " in frame.say_limits(charter(edge=tight)) and "on a device" not in frame.say_limits(charter(edge=dict.fromkeys(tight)))
 
 
 # money

@@ -17,7 +17,7 @@ from mlcycle.history import Facts, History, make, make_history, settle
 from mlcycle.mend import from_collect
 from mlcycle.propose import observed_contract
 from mlcycle.read import Shelf
-from mlcycle.serve import column_schema
+from mlcycle.answer import column_schema
 
 DEFAULTS = dict(source="t.csv", name="t", query=None, join={}, rows=None, seed=0, roles={}, max_levels=100, encoding=None, separator=None,
                 decimal=None, thousands=None)

@@ -33,12 +33,21 @@ def test_every_import_is_a_declared_dependency():
     assert not missing, f"imported, but in no extra of pyproject.toml: {missing}"
 
 
-@pytest.mark.parametrize("module", ["core", "contract", "bundle", "serve"])
-def test_serving_imports_no_more_than_it_declares(module):
+LIGHT = ["core", "contract", "bundle", "shares", "reasons", "answer", "oip", "page", "quick", "keys", "log", "launch", "roster", "registry", "web", "ship", "cli"] # what serving loads
+BATCH = ["stream"] # and what predicts files
+
+
+@pytest.mark.parametrize("module, extra", [*((m, "serve") for m in LIGHT), *((m, "batch") for m in BATCH)])
+def test_what_works_without_a_project_imports_no_more_than_it_declares(module, extra):
     path = ROOT/PACKAGE/f"{module}.py"
-    if not path.exists(): pytest.skip(f"{module}.py is not there yet")
-    declared = {plain(d) for d in PROJECT["dependencies"] + EXTRAS["serve"]}
+    declared = {plain(d) for d in PROJECT["dependencies"] + EXTRAS[extra]}
     assert not undeclared(imported(path, top_only=True), declared)
+
+
+def test_what_works_without_a_project_loads_nothing_heavy():
+    "Not by way of another module either"
+    code = f"import sys; import {', '.join(f'{PACKAGE}.{m}' for m in LIGHT + BATCH)}; print([m for m in ('pandas', 'sklearn', 'scipy', 'matplotlib', 'onnx', 'lightgbm') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
 def test_every_dependency_is_locked_without_urls():
