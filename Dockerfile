@@ -3,11 +3,9 @@
 #
 #   docker build -t churn .                                   the bundle of the last run inside (data/package/bundle.tar)
 #   docker build -t models --target registry .                no bundle: models come from a registry
-#   docker run -p 8000:8000 -v ./keys.json:/etc/serve/keys.json:ro churn
-#   docker run -p 8000:8000 -v ./keys.json:/etc/serve/keys.json:ro -e MODEL_REGISTRY=s3://models models
 #
-# A server that others can reach needs keys (`mlcycle keys make NAME --keys keys.json`), and answers with no draft.
-# The prediction log is kept in /var/lib/serve: mount a volume there, or name a database (--log postgresql://...).
+# deploy/README.md says how it is run. A server that others can reach needs keys (`mlcycle keys make`), and answers with no draft.
+# The prediction log is kept in /var/lib/serve: mount something there, or name a database (--log postgresql://...).
 
 ARG PYTHON=3.11-slim-bookworm
 
@@ -35,5 +33,5 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
 ENTRYPOINT ["mlcycle", "serve", "--host", "0.0.0.0", "--port", "8000", "--keys", "/etc/serve/keys.json", "--state", "/var/lib/serve"]
 
 FROM registry AS bundle
-COPY data/package/bundle.tar /srv/bundle.tar
+COPY --chmod=0444 data/package/bundle.tar /srv/bundle.tar
 CMD ["--bundle", "/srv/bundle.tar"]

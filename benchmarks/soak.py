@@ -410,8 +410,9 @@ def soak(a, desk):
 
 def report(asker, operator, missing, twice, other, roles, mib, code, desk):
     c, ms = asker.count, np.array(asker.ms or [np.nan])
-    bad = {"wrong answers": len(asker.wrong), "lost answers": c["lost"], "answers by a version long gone": c["stale"], 
-           "acknowledged, not in the log": len(missing), "twice in the log": twice, "otherwise in the log": len(other), "canaries that were not taken off": len(operator.failures), "server's exit code": code}
+    bad = {"wrong answers": len(asker.wrong), "lost answers": c["lost"], "answers by a version long gone": c["stale"],
+           "acknowledged, not in the log": len(missing), "twice in the log": twice, "otherwise in the log": len(other),
+           "canaries that were not taken off": len(operator.failures), "server's exit code": code}
     facts = {"asked": c["asked"], "answered": c["answered"], "acknowledged": len(asker.acknowledged)}
     facts |= {k: n for k, n in sorted(c.items()) if k.startswith(("asked again", "answered,"))}
     facts |= {"p50, p99 in ms": f"{np.percentile(ms, 50):.1f}, {np.percentile(ms, 99):.1f}"}

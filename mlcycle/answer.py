@@ -206,7 +206,7 @@ def read_explain(
     "Read whether an answer is to be explained"
     said = {v for k, v in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if k == "explain"} if query else set()
     if said <= {"true"} or said == {"false"}: return said == {"true"}, None
-    found, allowed = "explain=" + sorted(said)[0][:80], "explain=true, explain=false"
+    found, allowed = "&".join(f"explain={v[:80]}" for v in sorted(said)[:2]), "explain=true, explain=false"
     return False, refuse(422, f"The address says `{found}`; allowed: {allowed}.", [about_all("explain", found, allowed)])
 
 # %% ../nbs/30_answer.ipynb #cell-21

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUMS', 'FILES', 'Meta', 'BundleBroken', 'seal', 'read_sealed', 'pack', 'decide_labels', 'prediction_id', 'open_graph',
-           'ask', 'read_meta', 'Bundle', 'load_bundle']
+           'ask', 'read_meta', 'read_content', 'open_model', 'Bundle', 'load_bundle']
 
 # %% ../nbs/03_bundle.ipynb #cell-2
 import hashlib, io, json, os
@@ -93,7 +93,9 @@ def read_sealed(
     then = _listed(sums, path)
     wrong = [f"{n} was changed" for n in then if n in now and hashlib.sha256(now[n]).hexdigest() != then[n]]
     wrong += [f"{n} is missing" for n in then if n not in now] + [f"{n} was added" for n in now if n not in then]
-    if wrong: raise BundleBroken(f"The bundle at {path} is not as it was sealed: {'; '.join(wrong)}. Do not use it; `dvc checkout --force package` brings it back, `dvc repro package` makes it anew.")
+    if wrong:
+        raise BundleBroken(f"The bundle at {path} is not as it was sealed: {'; '.join(wrong)}. Do not use it; "
+            "`dvc checkout --force package` brings it back, `dvc repro package` makes it anew.")
     return now, hashlib.sha256(sums).hexdigest()
 
 # %% ../nbs/03_bundle.ipynb #cell-13
@@ -118,10 +120,10 @@ def decide_labels(
     threshold:float|None, # Of the last class; None: the likeliest class
 )->np.ndarray: # object (n,): str, or None where the scores are not finite
     "Turn scores into labels"
-    if len(classes) == 2: place = (scores[:, 1] >= (0.5 if threshold is None else threshold)).astype(int)
+    if len(classes) == 2: place = scores[:, 1] >= (0.5 if threshold is None else threshold)
     else: place = scores.argmax(axis=1)
-    out = np.array(classes, dtype=object)[place]
-    out[~np.isfinite(scores).all(axis=1)] = None
+    out = np.array(classes, dtype=object).take(place)
+    if not (finite := np.isfinite(scores)).all(): out[~finite.all(axis=1)] = None
     return out
 
 # %% ../nbs/03_bundle.ipynb #cell-19
@@ -153,18 +155,43 @@ def ask(
 )->np.ndarray: # What the graph answers, n lines
     "Send arrays through a graph"
     feed = {name:columns[c].reshape(-1, 1) for c, name in names.items()}
-    return session.run(None, feed)[which]
+    return session.run([session.get_outputs()[which].name], feed)[0]
 
 # %% ../nbs/03_bundle.ipynb #cell-26
 def read_meta(
     values:dict, # What `bundle.json` says
 )->Meta:
     "Check a bundle's facts"
-    if values.get("version") != 1: raise BundleBroken(f"bundle.json has the version {values.get('version')!r}; this code reads version 1. Use the code that made the bundle, or make it anew with `dvc repro package`.")
+    version = values.get("version") if isinstance(values, dict) else None
+    if version != 1:
+        raise BundleBroken(f"bundle.json has the version {version!r}; this code reads version 1. "
+            "Use the code that made the bundle, or make it anew with `dvc repro package`.")
     try: return Meta(**values)
-    except ValidationError as e: raise BundleBroken(f"bundle.json is not as this code writes it ({'; '.join('.'.join(map(str, x['loc'])) + ': ' + x['msg'] for x in e.errors())}). Make the bundle anew with `dvc repro package`.") from None
+    except ValidationError as e:
+        wrong = "; ".join(f"{'.'.join(map(str, x['loc']))}: {x['msg']}" for x in e.errors())
+        raise BundleBroken(f"bundle.json is not as this code writes it ({wrong}). Make the bundle anew with `dvc repro package`.") from None
 
 # %% ../nbs/03_bundle.ipynb #cell-28
+def read_content(
+    name:str, # Of a bundle's file
+    content:bytes,
+)->dict|str|bytes: # JSON's content, text, or the graph's bytes
+    "Read one file of a bundle by the ending of its name"
+    if name.endswith(".onnx"): return content
+    try: return json.loads(content) if name.endswith(".json") else content.decode("utf-8")
+    except ValueError as e: raise BundleBroken(f"The bundle's {name} cannot be read ({e}). Make it anew with `dvc repro package`.") from None
+
+def open_model(
+    model:bytes, # model.onnx
+    threads:int, # As for `open_graph`
+): # ONNX Runtime's session
+    "Open a bundle's graph"
+    try: return open_graph(model, threads)
+    except Exception as e:
+        raise BundleBroken(f"The bundle's model.onnx is no graph that this onnxruntime can load ({' '.join(str(e).split())[:200]}). "
+            "Install one as new as what made the bundle (its provenance.json says which), or make it anew.") from None
+
+# %% ../nbs/03_bundle.ipynb #cell-30
 class Bundle:
     "A model, with everything that is needed to ask it and to judge its answers"
     def __init__(self,
@@ -175,14 +202,13 @@ class Bundle:
         self._files, self.digest = files, digest
         self.meta = read_meta(self.read("bundle.json"))
         self.contract = read_contract(self.read("contract.json"), "the bundle's contract.json")
-        self._session = open_graph(files["model.onnx"], threads)
+        self._session = open_model(files["model.onnx"], threads)
 
     def read(self,
         name:str, # Such as profile.json
     )->dict|str|bytes: # JSON's content, text, or the graph's bytes
         "Read one of the bundle's files"
-        content = self._files[name]
-        return content if name.endswith(".onnx") else json.loads(content) if name.endswith(".json") else content.decode("utf-8")
+        return read_content(name, self._files[name])
 
     def predict(self,
         columns:dict[str,np.ndarray], # Feature → (n,), as from `contract.inputs`
@@ -198,10 +224,12 @@ class Bundle:
         columns:dict[str,np.ndarray], # Feature → (n,), n > 0, as from `contract.inputs`
     )->np.ndarray: # float64 (n, k), as `scores`; where nothing was calibrated, the same
         "Say what the model answered before calibration"
-        if not self.meta.raw: raise BundleBroken("This bundle's graph has no scores before calibration: it is of an earlier form. Make it anew with `dvc repro package`.")
+        if not self.meta.raw:
+            raise BundleBroken("This bundle's graph has no scores before calibration: it is of an earlier form. "
+                "Make it anew with `dvc repro package`.")
         return ask(self._session, self.meta.inputs, columns, 1)
 
-# %% ../nbs/03_bundle.ipynb #cell-29
+# %% ../nbs/03_bundle.ipynb #cell-31
 FILES = ["model.onnx", "contract.json", "bundle.json", "profile.json", "metrics.json", "gate.json", "provenance.json"] # without which none answers
 
 def load_bundle(

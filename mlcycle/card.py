@@ -75,7 +75,7 @@ def short(
 )->str:
     "Write a number"
     if value is None: return "–"
-    if isinstance(value, int) or value == int(value) and abs(value) >= 1000: return f"{int(value):,}"
+    if isinstance(value, int) or 10**digits <= abs(value) < 1e15: return f"{value:,.0f}"
     return f"{value:.{digits}g}"
 
 def say_interval(
@@ -151,7 +151,7 @@ def _use(s):
 
 def _factors(s):
     columns = [{"column":c.name, "type":c.type, "unit":c.unit, "meaning":c.meaning, "may_be_missing":c.nullable, "sensitive":c.sensitive,
-        "personal":c.personal} for c in s.contract.features]
+        "personal":c.personal, "largest":c.observed.get("most") if c.type in ("number", "integer") else None} for c in s.contract.features]
     apart = {k:list(dict.fromkeys(r["column"] for r in s.tables[t])) for k, t in [("looked_at_apart", "slices"), ("groups_of_people", "groups")]}
     return {"columns":columns} | apart
 
@@ -396,21 +396,24 @@ def _page_factors(c):
     f, seen = c["factors"], c["training_data"]["columns"]
     def line(x):
         p, meaning = seen.get(x["column"]), tag("div", words(x["meaning"]), class_="small") if x["meaning"] else ""
-        spread = draw_bars(p) + tag("div", say_spread(p), class_="small") if p else "personal: not shown"
+        spread = draw_bars(p) + tag("div", say_spread(p, x["largest"]), class_="small") if p else "personal: not shown"
         return [tag("b", html.escape(x["column"])) + meaning, words(x["type"] + (f", {x['unit']}" if x["unit"] else "")),
             f"{100*p['missing']:.3g} %" if p else "–", "sensitive" if x["sensitive"] else "", spread]
-    names = {"results are shown apart for":words(", ".join(f["looked_at_apart"])), "groups of people":words(", ".join(f["groups_of_people"]) or "none")}
+    names = {"results are shown apart for":words(", ".join(f["looked_at_apart"]) or "none"), "groups of people":words(", ".join(f["groups_of_people"]) or "none")}
     return say_pairs(names) + tag("p", "It takes these columns, and no others. The small figures show the rows that it learned from.") + say_table(["column",
         "type", "missing", "", "spread of the values"], list(map(line, f["columns"])))
 
 def say_spread(
     p:dict, # A column's profile
+    largest:float|None=None, # Of the values, if it is known: where many rows share it, its bin ends beyond it
 )->str: # HTML
     "Say where the values lie"
     few, e = few_values(p), p.get("edges")
     if few is not None: return html.escape(", ".join(list(few)[:8])) + (f" and {len(few) - 8} more" if len(few) > 8 else "")
     if not sum(p["counts"]): return "no value"
-    most = f"{short(e[0])} to {short(e[-1])}" if e[-1] - e[-2] <= e[-2] - e[0] else f"most from {short(e[0])} to {short(e[-2])}, the largest is {short(e[-1])}"
+    if largest is not None: e = [*e[:-1], largest]
+    most = f"{short(e[0])} to {short(e[-1])}"
+    if len(e) > 2 and e[-1] - e[-2] > e[-2] - e[0]: most = f"most from {short(e[0])} to {short(e[-2])}, the largest is {short(e[-1])}"
     return {"datetime":"days since 1970: ", "text":"words: "}.get(p["type"], "") + most
 
 # %% ../nbs/30_card.ipynb #cell-27
@@ -435,8 +438,8 @@ def _page_training_data(c):
     if target: target = ", ".join(f"{k} {n:,}" for k, n in target.items())
     else: target = f"mean {short(t['target']['mean'])}, standard deviation {short(t['target']['std'])}"
     scores = t["scores_on_validation_rows"]
-    said = f"What it answers for the validation rows, which it did not learn from: {say_spread(scores)}" + (f"; dotted: the threshold {cut:.4g}"
-        if cut is not None else "")
+    what = "The probability of the likeliest class" if len(t["target"].get("classes", ())) > 2 else "What it answers"
+    said = f"{what} for the validation rows, which it did not learn from: {say_spread(scores)}" + (f"; dotted: the threshold {cut:.4g}" if cut is not None else "")
     pairs = {"source":words(t["source"]), "rows of the source":words(t["rows_of_the_source"]), "SHA-256":tag("code", words(t["sha256"])),
         "rows learned from":words(t["rows_learned_from"]), "target in these":words(target)}
     return say_pairs(pairs) + tag("figure", draw_bars(scores, 420, 90, cut), tag("figcaption", said))
@@ -458,7 +461,7 @@ def _page_analyses(c):
         ("Predicted and observed", draw_calibration(q["calibration"])),
         ("Slice by slice", draw_dots([{"name":f"{r['column']} {r['slice']}", **r} for r in q["slices"]],
             f"{decides} among the rows of each slice; dotted: among all rows.", overall)),
-        ("Where it errs most", say_table(["cases", "share", "loss", "times the usual", ""], segments)),
+        ("Where it errs most", say_table(["cases", "share", "loss", "times the usual", ""], segments if len(segments) > 1 else [])),
         ("Which columns it needs", draw_dots(needs, f"By so much {decides} gets worse when the column is shuffled; pale: perhaps by chance.", 0.))])
 
 # %% ../nbs/30_card.ipynb #cell-29

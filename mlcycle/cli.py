@@ -6,7 +6,7 @@
 __all__ = ['project', 'package', 'own_code', 'parser', 'main']
 
 # %% ../nbs/99_cli.ipynb #cell-2
-import argparse, os, sys
+import argparse, errno, os, sys
 from pathlib import Path
 
 from .ship import FREE, add_commands
@@ -160,6 +160,9 @@ def main(
     try: return args.run(root, args)
     except KeyboardInterrupt: print("\nInterrupted.", file=sys.stderr); return 130
     except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), 1); return 0 # whoever read has seen enough
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT): raise
+        print(f"\nNo room is left{f' for {e.filename}' if e.filename else ''}: {e.strerror}. Make room, then give the same command again.\n", file=sys.stderr); return 2
     except ValueError as e:
         if type(e).__module__.split(".")[0] != package(): raise
         print(f"\n{e}\n", file=sys.stderr); return 2

@@ -40,7 +40,7 @@ def _read(v, type): # A value as the graph takes it; ValueError, TypeError or Ov
         v = {"true":1, "false":0}.get(v.strip().lower()) if isinstance(v, str) else v
         if isinstance(v, (bool, int, float)) and v in (0, 1): return float(v)
     elif type in ("number", "integer") and isinstance(v, (int, float)) and not isinstance(v, bool):
-        if np.isfinite(v) and (type == "number" or float(v).is_integer()): return float(v)
+        if np.isfinite(v := float(v)) and (type == "number" or v.is_integer()): return v
     raise ValueError(type)
 
 # %% ../nbs/30_device.ipynb #cell-6
@@ -63,8 +63,9 @@ def value_of(
         if strange and refused: refuse(", ".join(known) if texts else f"{low:g} to {high:g}")
         mendable = known is not None and _key(out) in {_key(k) for k in known}
         if strange and c.get("broken") == "repair" and not mendable: out = "" if texts else float("nan")
-    if _missing(out) and "fill" in c: out = _read(c["fill"], c["type"])
-    return _words(out) if c["type"] == "text" else out
+    bare = _words if c["type"] == "text" else lambda v: v
+    out = bare(out)
+    return bare(_read(c["fill"], c["type"])) if _missing(out) and "fill" in c else out
 
 # %% ../nbs/30_device.ipynb #cell-9
 class Model:

@@ -416,25 +416,22 @@ _QUOTED = {"decision":"the decision", "decides":"who takes it", "owner":"who ans
            "costs":"what outcomes cost", "capacity":"share that can be acted on", "contact":"what acting costs"}
 
 # %% ../nbs/11_frame.ipynb #cell-43
-_SMALLER = "Look for a smaller model (`train.candidates`, or fewer trees and leaves)"
-LIMITS = { # part of the charter, key: what is measured, its unit, and what to do
-    "constraints":{"size_mib":("the model's graph has", "MiB", _SMALLER),
-                   "latency_ms":("95 of 100 requests of one row are answered within", "ms", "Look for a smaller model, or measure again on a machine that has nothing else to do")},
-    "edge":{"size_mib":("what is put on the device has", "MiB", _SMALLER), "memory_mib":("the process on the device has", "MiB", _SMALLER),
-            "latency_ms":("one row takes", "ms", _SMALLER), "cold_ms":("from the start to the first answer it takes", "ms", _SMALLER)},
+LIMITS = { # key of `frame.constraints`: what is measured, its unit, and what to do
+    "size_mib":("the model's graph has", "MiB", "Look for a smaller model (`train.candidates`, or fewer trees and leaves)"),
+    "latency_ms":("95 of 100 requests of one row are answered within", "ms",
+        "Look for a smaller model, or measure again on a machine that has nothing else to do"),
 }
 
 def hold_limit(
     charter:dict, # `charter.json`
-    key:str, # Which limit, such as size_mib
+    key:Literal["size_mib", "latency_ms"], # Which limit
     found:float, # What was measured, in the limit's unit
-    part:Literal["constraints", "edge"]="constraints", # Of the charter
 )->str: # A sentence
     "Compare what was measured with the charter's limit; refuse at launch, say it in a draft"
-    what, unit, do = LIMITS[part][key]
-    limit = (charter.get(part) or {}).get(key)
+    what, unit, do = LIMITS[key]
+    limit = (charter.get("constraints") or {}).get(key)
     if limit is None: return f"{what} {found:.3g} {unit}; the charter sets no limit"
-    said = f"{what} {found:.3g} {unit}; the charter allows {limit:g} (`frame.{part}.{key}`)"
+    said = f"{what} {found:.3g} {unit}; the charter allows {limit:g} (`frame.constraints.{key}`)"
     if found <= limit: return said
     if charter.get("status") == "launch": raise ProjectError(f"{said}. {do}, raise the limit in params.yaml, or set `frame.status: draft` to look further without launching.")
     return f"**too much**: {said}; a launch would stop here"

@@ -246,9 +246,9 @@ class Known:
         path:Path, # keys.json
         folder:Path|None=None, # Where use is counted; the file's own if not given
     ):
-        self.path, self.meter, self.problem = Path(path), Meter(folder or Path(path).parent), None
-        self._next, self._periods = 0., {}
+        self.path, self._next, self._periods = Path(path), 0., {}
         self._load()
+        self.meter = Meter(folder or self.path.parent) # last: a path that was mistaken gets no file beside it
 
     def _load(self):
         seen = self._stamp()
@@ -282,6 +282,7 @@ class Gate(Known):
     def check(self,
         secret:str|None, # As the caller sent it
         model:str|None=None, # That is asked; None: no one model
+        rows:int=1, # That the request has at least: 0 where it only reads or tells something
     )->Grant|Denied:
         "Say whether a request may pass, and count it"
         if (tick := time.monotonic()) >= self._next: self._refresh(tick)
@@ -290,7 +291,7 @@ class Gate(Known):
         if lock.until <= time.time(): return Denied(401, f"The key `{lock.key.name}` ended at {lock.key.until}. Ask for a new one.")
         if model is not None and not lock.grant.covers(model):
             return Denied(403, f"The key `{lock.key.name}` does not cover the model `{model[:80]}`. It covers: {', '.join(lock.key.models)}.")
-        return self._count(lock, 1, 1 if model is not None else 0) or lock.grant
+        return self._count(lock, 1, rows) or lock.grant
 
     def charge(self,
         grant:Grant, # From `check`, which has counted one row

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'SLOW', 'CERTAIN', 'BLOCK', 'Launch', 'read_launch', 'draw_lot', 'salt_of', 'sticky_key', 'evidence',
-           'Probation', 'check_launch', 'Beside']
+           'Probation', 'check_launch', 'answered', 'new_to_callers', 'Beside']
 
 # %% ../nbs/30_launch.ipynb #cell-2
 import math
@@ -132,21 +132,28 @@ def check_launch(
     challenger:Bundle,
 )->None:
     "Refuse a launch whose challenger cannot stand in for the champion"
-    names, takes = champion.contract.names, [{c.name:c.type for c in b.contract.features} for b in (champion, challenger)]
+    names = champion.contract.names
     if launch.key is not None and launch.key not in names:
         words = f"`key` is `{launch.key}`, which is no column of `{champion.meta.name}`{nearest(launch.key, names)}"
         raise ProjectError(f"{words} Allowed: {', '.join(names)}; or leave it out, and callers send x-launch-key.")
-    old, new = ((b.meta.task, b.meta.classes, b.meta.positive) for b in (champion, challenger))
-    if old != new:
-        words = "callers could not read both. Give it a name of its own."
-        raise ProjectError(f"The challenger answers {new[1] or new[0]}, the champion {old[1] or old[0]}: {words}")
-    other = _changed(*takes)
+    old, new = answered(champion), answered(challenger)
+    if old != new: raise ProjectError(f"The challenger answers {new}, the champion {old}: callers could not read both. Give it a name of its own.")
+    other = new_to_callers(champion, challenger)
     if other:
         words = "Give it a name of its own, or promote it when the callers have changed."
         raise ProjectError(f"The challenger cannot answer the champion's requests ({', '.join(other)}). {words}")
 
-def _changed(old, new):
-    "Say in what callers would have to change"
+def answered(bundle:Bundle)->str: # The same for the same kind of answers
+    "Say what a caller gets"
+    if bundle.meta.classes is None: return "a value" if bundle.meta.interval is None else "a value and its interval"
+    return " or ".join(bundle.meta.classes) + (f", looking for {bundle.meta.positive}" if bundle.meta.positive else "")
+
+def new_to_callers(
+    before:Bundle,
+    after:Bundle,
+)->list[str]: # In words; none: the same requests will do
+    "Say in what callers have to change what they send"
+    old, new = ({c.name:c.type for c in b.contract.features} for b in (before, after))
     more, fewer = [f"`{c}` is new" for c in new if c not in old], [f"`{c}` is gone" for c in old if c not in new]
     return more + fewer + [f"`{c}` is {new[c]}, was {old[c]}" for c in old if c in new and old[c] != new[c]]
 

@@ -159,7 +159,7 @@ class Spool(OwnFile):
             self._take_back()
 
 # %% ../nbs/30_log.ipynb #cell-20
-CHUNK = 65536 # bytes in one batch: about a hundred records of a dozen columns
+CHUNK = 1 << 19 # bytes in one batch: about a thousand records of a dozen columns
 
 def read_lines(
     file:int, # An open spool
@@ -218,12 +218,16 @@ def _insert(table, columns, marks): return f"insert into {table} ({', '.join(col
 
 UNFIT = orjson.JSONDecodeError, TypeError, sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError
 
+# %% ../nbs/30_log.ipynb #cell-26
 class Sqlite(Store):
     "A SQLite file"
     TYPES, MARK, PLACE, TEXT, BEGIN = {"text":"text", "time":"text", "real":"real", "json":"text"}, "?", "rowid", "{0}", ""
     def __init__(self, path:Path): # The file; made if it is not there
-        try: self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-        except sqlite3.OperationalError as e: raise ConnectionError(f"{path}: {e}") from None
+        try:
+            with suppress(FileExistsError): # for its owner, as the spools; whoever closes one that is in use takes its locks from it
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+        except (OSError, sqlite3.OperationalError) as e: raise ConnectionError(f"{path}: {e}") from None
         for rule in ("journal_mode=wal", "synchronous=full", "secure_delete=on"): self.run(f"pragma {rule}")
         with self._all(): self.make_tables(bool(self.run("select 1 from sqlite_master where name = 'log_schema'")))
 
@@ -252,7 +256,7 @@ class Sqlite(Store):
 
     def close(self): self._db.close()
 
-# %% ../nbs/30_log.ipynb #cell-27
+# %% ../nbs/30_log.ipynb #cell-28
 TAKEN_APART = {"text":"r->>{0}", "time":"(r->>{0})::timestamptz", "real":"(r->>{0})::double precision", "json":"(r->>{0})::jsonb"}
 PATIENCE = dict(connect_timeout=3, keepalives=1, keepalives_idle=5, keepalives_interval=2, keepalives_count=3, tcp_user_timeout=5000,
     options="-c statement_timeout=30000")
@@ -287,7 +291,7 @@ class Postgres(Store):
 
     def close(self): self._db.close()
 
-# %% ../nbs/30_log.ipynb #cell-29
+# %% ../nbs/30_log.ipynb #cell-30
 def fill_password(
     url:str, # With names such as ${DB_PASSWORD}
 )->str: # With their values
@@ -312,7 +316,7 @@ def hide_password(
         for value in {os.environ.get(name), quote(os.environ.get(name) or "", safe="")} - {None, ""}: words = words.replace(value, f"${{{name}}}")
     return words
 
-# %% ../nbs/30_log.ipynb #cell-30
+# %% ../nbs/30_log.ipynb #cell-31
 def store_of(
     url:str|None, # As in `LogSettings`
     folder:Path, # Where the SQLite file lies if there is no URL
@@ -331,7 +335,7 @@ def store_of(
     except ImportError: raise ProjectError("A prediction log in PostgreSQL needs the driver psycopg. Install the extra `postgres` beside `serve`.") from None
     return partial(Postgres, f"postgresql://{fill_password(url).partition('://')[2]}")
 
-# %% ../nbs/30_log.ipynb #cell-34
+# %% ../nbs/30_log.ipynb #cell-35
 def apart_list(
     line:bytes, # Of several records
 )->list[bytes]: # A line for each; none if this is no line of ours
@@ -339,7 +343,7 @@ def apart_list(
     with suppress(orjson.JSONDecodeError, TypeError): return [line_of([orjson.dumps(r)])[:-1] for r in orjson.loads(line)]
     return []
 
-# %% ../nbs/30_log.ipynb #cell-35
+# %% ../nbs/30_log.ipynb #cell-36
 TELLS = "drain.json" # how it goes, for the other processes
 AWAY = "The prediction log's database has not taken anything since {since} ({why}). What is acknowledged waits in {folder}; it is tried again."
 
@@ -372,7 +376,7 @@ class Watch:
         self._offsets = {p.name:self._offsets.get(p.name, 0) for p in paths}
         return paths
 
-# %% ../nbs/30_log.ipynb #cell-36
+# %% ../nbs/30_log.ipynb #cell-37
 class Carrier(Watch):
     "Carries lines from the spools to the database"
     def _empty(self, path): # one batch of one spool
@@ -397,10 +401,10 @@ class Carrier(Watch):
             else: self._store_lines(lines[:len(lines)//2]); self._store_lines(lines[len(lines)//2:])
 
     def _set_aside(self, line):
-        with open(self.folder/"refused.jsonl", "ab") as f: f.write(line + b"\n")
+        with open(self.folder/"refused.jsonl", "ab", opener=partial(os.open, mode=0o600)) as f: f.write(line + b"\n")
         self.set_aside += 1
 
-# %% ../nbs/30_log.ipynb #cell-37
+# %% ../nbs/30_log.ipynb #cell-38
 class Keeper(Carrier):
     "Keeps the folder and the database in order, and says how it goes"
     def _clean(self): # once an hour
@@ -430,7 +434,7 @@ class Keeper(Carrier):
         how = {"url":self.url, "problem":self.problem, "stored":self.stored, "set_aside":self.set_aside, "waiting":self.waiting, "when":time.time()}
         if self.mine: write_file(how, self.folder/TELLS) # the URL has no password in it
 
-# %% ../nbs/30_log.ipynb #cell-38
+# %% ../nbs/30_log.ipynb #cell-39
 class Drain(Keeper):
     "Brings the lines of a folder's spools into its database, for as long as it takes"
     def step(self)->bool: # Is there more to do at once?
@@ -469,7 +473,7 @@ class Drain(Keeper):
         if self._lock is not None: os.close(self._lock)
         self._store = self._lock = None
 
-# %% ../nbs/30_log.ipynb #cell-40
+# %% ../nbs/30_log.ipynb #cell-41
 NOBODY = "Nobody has brought records from {folder} into the database for a while. Is the process still there that does?"
 TWO = "Another server brings what is logged in {folder} to another database ({url}). Give each server a folder of its own."
 TURN, AGE = 4 << 20, 60. # bytes, seconds: after either a spool is removed as soon as it is in the database
@@ -502,7 +506,7 @@ class Writing:
         if self._spool.size > TURN or self._spool.size and time.monotonic() - self._spool.since > AGE: self._spool.turn()
         if self._spool.problem: self._spool.probe()
 
-# %% ../nbs/30_log.ipynb #cell-41
+# %% ../nbs/30_log.ipynb #cell-42
 class Telling(Writing):
     "What there is to say about it"
     @property
@@ -524,7 +528,7 @@ class Telling(Writing):
         brought = {k:self.count(k) for k in ("stored", "set_aside", "waiting")}
         return {"written":self._spool.written, "refused":self._spool.refused} | brought | {"problem":self.problem}
 
-# %% ../nbs/30_log.ipynb #cell-42
+# %% ../nbs/30_log.ipynb #cell-43
 class PredictionLog(Telling):
     "Takes predictions and true labels from one worker"
     def know(self,
@@ -563,7 +567,7 @@ class PredictionLog(Telling):
         self._spool.close()
         self.drain.close(seconds)
 
-# %% ../nbs/30_log.ipynb #cell-43
+# %% ../nbs/30_log.ipynb #cell-44
 def open_log(
     url:str|None, # As in `LogSettings`
     folder:Path, # Where the spools lie, and the SQLite file if there is no URL; on a disk of this machine
@@ -575,7 +579,7 @@ def open_log(
     "Open a log, in the process that will write to it"
     return PredictionLog(url, Path(folder), keep_days, unlogged, most_mib, drains)
 
-# %% ../nbs/30_log.ipynb #cell-46
+# %% ../nbs/30_log.ipynb #cell-47
 def _part(
     found:list[tuple], # Rows of the database
     names:list[str], # Their columns
@@ -588,7 +592,7 @@ def _part(
     columns |= {f"_score_{c}":[s.get(c) for _, s in loaded] for c in classes if len(classes) > 2}
     return columns | {n:[i.get(n) for i, _ in loaded] for n in inputs}
 
-# %% ../nbs/30_log.ipynb #cell-47
+# %% ../nbs/30_log.ipynb #cell-48
 def read_log(
     url:str|None, # As in `LogSettings`
     model:str, # Its name

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WIDTHS', 'SIZES', 'PLAIN', 'outputs_of', 'metadata', 'server_metadata', 'Misfit', 'Asked', 'read_infer',
-           'write_infer', 'as_v2', 'infer']
+           'write_infer', 'as_v2']
 
 # %% ../nbs/30_oip.ipynb #cell-2
 import struct
@@ -112,15 +112,16 @@ class Asked:
     "A request, understood"
     rows:list[dict] # As v1 has them
     id:str|None # As the client named it
-    outputs:dict[str,bool] # Name → as binary data?
+    binary:bool # Outputs as binary data, where nothing else is said?
+    outputs:dict[str,bool]|None # Name → as binary data? None: all that there are
 
-def _outputs(asked, model):
+def _outputs(asked, model, binary):
     "Which outputs are wanted, and how"
-    names, wanted, default = list(outputs_of(model)), asked.get("outputs"), _extras(asked, "the request").get("binary_data_output") is True
-    if wanted is None or wanted == []: return dict.fromkeys(names, default)
+    names, wanted = list(outputs_of(model)), asked.get("outputs")
+    if wanted is None or wanted == []: return None
     if type(wanted) is not list or not all(type(o) is dict and o.get("name") in names for o in wanted):
         raise Misfit(f"`outputs` are not as they have to be; allowed: objects with a `name` of {', '.join(names)}")
-    return {o["name"]:_extras(o, o["name"]).get("binary_data", default) is True for o in wanted}
+    return {o["name"]:_extras(o, o["name"]).get("binary_data", binary) is True for o in wanted}
 
 def _rows(tensors):
     "Columns to rows; NaN, which no other way could say, and the empty text are missing"
@@ -159,9 +160,9 @@ def read_infer(
             if len(values) > max_rows: return None, too_many(len(values), max_rows)
             tensors.append((name, values))
         if len(rest): raise Misfit(f"{len(rest)} bytes of binary data belong to no input")
-        named = asked.get("id")
+        named, binary = asked.get("id"), _extras(asked, "the request").get("binary_data_output") is True
         if named is not None and type(named) is not str: raise Misfit("the `id` is no text")
-        return Asked(_rows(tensors), named and named[:200], _outputs(asked, model)), None
+        return Asked(_rows(tensors), named and named[:200], binary, _outputs(asked, model, binary)), None
     except Misfit as e: return None, refuse(422, f"The request is not of the Open Inference Protocol: {e}.", [about_all("form", "another form", str(e))])
 
 # %% ../nbs/30_oip.ipynb #cell-15
@@ -183,7 +184,9 @@ def write_infer(
 )->tuple[bytes, dict[str,str]]: # Body and headers
     "Write an answer as the protocol has it"
     predictions, kinds, parts, outputs = answer["predictions"], outputs_of(model), [], []
-    for name, binary in asked.outputs.items():
+    wanted = asked.outputs or dict.fromkeys(kinds, asked.binary)
+    for name, binary in wanted.items():
+        if name not in kinds: continue # a challenger may have others than the champion, by whom the request was read
         datatype, shape = kinds[name]
         values, tensor = _column(name, predictions), {"name":name, "datatype":datatype, "shape":[len(predictions), *shape]}
         if binary: parts.append(_bytes_of(values, datatype))
@@ -200,17 +203,3 @@ def as_v2(
     "Say in the protocol's form why there is no answer: all that is wrong, in words"
     words = [e["message"] + (f" (row {e['row']})" if e.get("row") is not None else "") for e in body["errors"][:10]]
     return orjson.dumps({"error":" ".join([body["message"], *(words[1:] and ["All:", "; ".join(words)])])})
-
-def infer(
-    model:Model, # Who is asked
-    body:bytes, # As it came
-    headers:dict[str,str], # Names in lower case
-    request:str, # The request's id
-    max_rows:int=1000, # That it may hold
-    nonfinite:str="reject", # NaN, Infinity in JSON: as in `read_rows`
-)->tuple[int, bytes, dict[str,str], list[dict]|None, dict|None]: # Status, body, headers; the rows and the `Answer`, for the log
-    "Answer a request of the protocol"
-    asked, refusal = read_infer(model, body, headers, max_rows, nonfinite)
-    status, answer = refusal or model.answer(asked.rows, request)
-    if status != 200: return status, as_v2(answer), {"content-type":"application/json"}, None, None
-    return status, *write_infer(model, asked, answer), asked.rows, answer

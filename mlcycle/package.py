@@ -76,8 +76,10 @@ def make_profile(
     bins:int, # For a number, as for `find_edges`
 )->dict: # `profile.json`, version 1
     "Describe the rows that a model learned from"
-    watched = {c.name:profile_column(count_words(columns[c.name]) if c.type == "text" else columns[c.name], c.type, bins) for c in contract.features if not c.personal}
-    return {"version":1, "rows":len(y), "columns":watched, "scores":profile_column(scores, "number", bins), "target":profile_target(y, contract, bins), "metrics":metrics}
+    values = lambda c: count_words(columns[c.name]) if c.type == "text" else columns[c.name]
+    watched = {c.name:profile_column(values(c), c.type, bins) for c in contract.features if not c.personal}
+    return {"version":1, "rows":len(y), "columns":watched, "scores":profile_column(scores, "number", bins),
+        "target":profile_target(y, contract, bins), "metrics":metrics}
 
 # %% ../nbs/31_package.ipynb #cell-13
 LIBRARIES = ["numpy", "pandas", "scikit-learn", "lightgbm", "skl2onnx", "onnx", "onnxruntime"]
@@ -133,7 +135,8 @@ def make_meta(
     p:Params,
 )->Meta:
     "State a bundle's facts"
-    return Meta(version=1, name=contract.name, task=contract.task, classes=contract.classes, positive=contract.positive, threshold=threshold["threshold"], target_scale=float(scale),
+    return Meta(version=1, name=contract.name, task=contract.task, classes=contract.classes, positive=contract.positive,
+        threshold=threshold["threshold"], target_scale=float(scale),
         draft=bool(is_draft(charter, gate)), verdict=gate.get("verdict", "fail"), estimator=say_model(take_apart(model)[0]),
         inputs=graph_inputs(onnx, contract), tolerance=p.tolerance, interval=getattr(find_band(model), "level_", None),
         rule=threshold.get("rule") or "", worth=say_worth(metrics), money=charter.get("currency") or "", raw=True)
@@ -182,7 +185,8 @@ def plot_parity(
         ax.plot(np.linspace(0, 100, len(used)), used, label=f"{name} ({len(used):,} rows)")
     ax.axhline(1, color="black", lw=1, ls=":")
     worst = max((r["difference"]/r["allowed"])[~(r["near"] & (r["difference"] > r["allowed"]))].max() for r in reports.values())
-    ax.set(yscale="log", xlabel="rows, from the best to the worst (%)", ylabel="difference / allowed", title=f"The graph answers as the pipeline does: {worst:.2%} of what is allowed, at worst")
+    ax.set(yscale="log", xlabel="rows, from the best to the worst (%)", ylabel="difference / allowed",
+        title=f"The graph answers as the pipeline does: {worst:.2%} of what is allowed, at worst")
     ax.legend(frameon=False)
     return fig
 

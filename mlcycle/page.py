@@ -206,9 +206,9 @@ function quantity(p) {
   return p.low == null ? [label] : [label, say("p", `Between ${short(p.low)} and ${short(p.high)}${unit} in ${percent(model.interval)} of such cases.`)];
 }
 
-function command(body) {
+function command(path, body) {
   const secret = key ? " -H 'authorization: Bearer YOUR_KEY'" : "", text = JSON.stringify(body).replaceAll("'", "'\\''");
-  const line = `curl ${location.origin}/v1/models/${model.model}:predict -H 'content-type: application/json'${secret} -d '${text}'`;
+  const line = `curl '${location.origin}${path}' -H 'content-type: application/json'${secret} -d '${text}'`;
   return make("details", {}, say("summary", "The same for a program"), say("pre", line, "mono"));
 }
 """
@@ -271,21 +271,22 @@ function unusual(warnings) {
 
 # %% ../nbs/30_page.ipynb #cell-15
 RUN = r"""
-function tell(status, said, body) {
+function tell(status, said, path, body) {
   $("said").classList.remove("older");
   for (const f of fields.values()) { f.box.className = ""; f.fault.textContent = ""; }
   if (status !== 200) return refused(status, said);
   const p = said.predictions[0], parts = [say("h2", "Answer"), ...(model.classes ? classes(p) : quantity(p))];
   if (p.warnings.length) parts.push(unusual(p.warnings));
   if (p.contributions) parts.push(reasons(p));
-  $("said").replaceChildren(...parts, command(body), say("p", `version ${said.version}, prediction ${p.id}`, "soft mono"));
+  else if (p.contributions === null) parts.push(say("p", "No reasons can be given for this answer.", "soft"));
+  $("said").replaceChildren(...parts, command(path, body), say("p", `version ${said.version}, prediction ${p.id}`, "soft mono"));
 }
 
 async function ask(event) {
   event.preventDefault();
   const row = Object.fromEntries([...fields].map(([name, f]) => [name, value(f)])), body = {rows: [row]}, asked = model;
-  const [status, said] = await call(`/v1/models/${encodeURIComponent(asked.model)}:predict${$("why").checked ? "?explain=true" : ""}`, body);
-  if (asked === model) tell(status, said, body);
+  const path = `/v1/models/${encodeURIComponent(asked.model)}:predict${$("why").checked ? "?explain=true" : ""}`, [status, said] = await call(path, body);
+  if (asked === model) tell(status, said, path, body);
 }
 
 const older = () => $("said").classList.add("older"); // the form has changed since
@@ -293,7 +294,11 @@ $("form").addEventListener("submit", ask);
 $("form").addEventListener("input", older);
 $("example").addEventListener("click", () => { example(); older(); });
 $("model").addEventListener("change", choose);
-$("door").addEventListener("submit", e => { e.preventDefault(); key = $("key").value.trim(); list(); });
+$("door").addEventListener("submit", e => {
+  e.preventDefault();
+  key = $("key").value.trim().replace(/[^!-~]/g, "?"); // no key has other letters, and no header takes them
+  list();
+});
 list();
 """
 

@@ -16,7 +16,8 @@ from pydantic import Field
 from .bundle import Bundle, load_bundle
 from .contract import Contract
 from .core import Section, Stage, read_params
-from .stream import Options, predict_files
+from .source import Options
+from .stream import predict_files
 
 # %% ../nbs/33_predict.ipynb #cell-3
 class Params(Section):

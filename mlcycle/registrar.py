@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'PLACE', 'find_registry', 'ask_git', 'find_who', 'find_revision', 'model_name', 'model_lines', 'say_launch',
-           'version_lines', 'say_verdict', 'say_metrics', 'change_lines', 'print_table', 'plain_table', 'add_artifact',
-           'folder_hash', 'find_commit', 'tell_git', 'say_added', 'say_step', 'say_moved', 'say_version', 'say_answers']
+           'version_lines', 'say_verdict', 'say_revision', 'say_metrics', 'change_lines', 'print_table', 'plain_table',
+           'add_artifact', 'folder_hash', 'find_commit', 'tell_git', 'say_added', 'say_step', 'say_moved',
+           'say_version', 'say_answers']
 
 # %% ../nbs/97_registrar.ipynb #cell-2
 import getpass, hashlib, json, os, subprocess, time
@@ -14,7 +15,8 @@ from tempfile import TemporaryDirectory
 
 from .bundle import Bundle, Meta
 from .core import ProjectError, read_yaml, write_file
-from .registry import ALIASES, Entry, Registry, State, Version, asked, check_name, differences, open_registry, order, say_change
+from .launch import new_to_callers
+from .registry import ALIASES, Entry, Registry, State, Version, check_name, open_registry, order, say_change
 
 # %% ../nbs/97_registrar.ipynb #cell-4
 def find_registry(
@@ -90,13 +92,17 @@ def version_lines(
     aliases = registry.state(name).aliases
     def line(v):
         stands = ", ".join(a for a in ALIASES if aliases.get(a) == v.version)
-        return [v.version, stands, say_verdict(v), say_metrics(v), v.when[:10], v.who, v.digest[:12], (v.revision or "")[:7], v.why]
+        return [v.version, stands, say_verdict(v), say_metrics(v), v.when[:10], v.who, v.digest[:12], say_revision(v.revision), v.why]
     return ["version", "stands for", "verdict", "on test rows", "added", "by", "digest", "git", "why"], [line(v) for v in reversed(registry.versions(name))]
 
 def say_verdict(version:Version)->str:
     "Say whether a version may be used"
     if version.draft: return "draft" if version.verdict == "pass" else "failed"
     return "passed" if version.verdict == "pass" else "failed, overridden"
+
+def say_revision(revision:str|None)->str:
+    "Shorten a git revision; what was not committed is said"
+    return "" if revision is None else revision[:7] + "-dirty"*revision.endswith("-dirty")
 
 def say_metrics(version:Version)->str:
     "Say how good a version is"
@@ -219,8 +225,8 @@ def _write_artifact(root, name):
 def _say_lack(root, hash):
     lock = root/"dvc.lock"
     if lock.exists() and hash in lock.read_text(encoding="utf-8"):
-        return ("git was not told yet: no commit holds this bundle as an artefact. `git add dvc.yaml dvc.lock && git commit`; the same command, again, sets "
-                "the tags.")
+        return ("git was not told yet: no commit holds this bundle as an artefact. Commit the run with its parameters, such as `git commit -a`; the same "
+                "command, again, sets the tags.")
     return "git was not told: no commit's dvc.lock records this bundle. It was made elsewhere, or its run was never committed."
 
 # %% ../nbs/97_registrar.ipynb #cell-20
@@ -230,24 +236,25 @@ def _assign(root, artifact, alias, version, known, commit, why)->list[str]: # Th
     repo, stage = ask_git(root, "rev-parse", "--show-toplevel"), STAGES[alias]
     made = [] if known else [api.register(repo, artifact, commit, version=version, message=why).tag]
     now = _in_stage(repo, artifact, stage)
-    if [v.version for v in now] == [version]: return made
+    if now and now[0].version == version: return made
     _wait(now)
     return [*made, api.assign(repo, artifact, stage, version=version, message=why, force=True).tag]
 
 def _unassign(root, artifact, alias, why)->list[str]: # The tags made
     "Tag that a stage stands for nothing any more; GTO would fall back on what it stood for before"
     from gto import api
-    repo, stage, made = ask_git(root, "rev-parse", "--show-toplevel"), STAGES[alias], []
-    while now := _in_stage(repo, artifact, stage):
-        _wait(now)
-        made.append(api.unassign(repo, artifact, version=now[0].version, stage=stage, message=why).tag)
-    return made
+    repo, stage = ask_git(root, "rev-parse", "--show-toplevel"), STAGES[alias]
+    now = _in_stage(repo, artifact, stage)
+    _wait(now)
+    return [api.unassign(repo, artifact, version=v.version, stage=stage, message=why).tag for v in now]
 
-def _in_stage(repo, artifact, stage):
-    from gto import api
+def _in_stage(repo, artifact, stage)->list: # What it stands for, then what it would fall back on
+    from gto.constants import VersionSort
     from gto.exceptions import ArtifactNotFound
-    try: return api.find_versions_in_stage(repo, artifact, stage) or []
-    except ArtifactNotFound: return [] # no tags yet
+    from gto.registry import GitRegistry
+    with GitRegistry.from_url(repo) as tags:
+        try: return tags.find_artifact(artifact).get_vstages(versions_per_stage=-1, sort=VersionSort.Timestamp).get(stage, [])
+        except ArtifactNotFound: return [] # no tags yet
 
 def _wait(now):
     "Let a second pass: GTO orders tags by their time, and git's has no finer one"
@@ -281,7 +288,7 @@ def say_step(
 )->str:
     "Say what a new number means to callers"
     place = next((i for i, (a, b) in enumerate(zip(order(old.version), order(new.version))) if a != b), 2)
-    changed = differences(asked(before), asked(after))
+    changed = new_to_callers(before, after)
     if changed: return f"Callers have to change: {', '.join(changed)}."
     return [f"Another kind of answer than {old.version}'s.", f"The same requests and answers as {old.version}'s, from another model.",
             f"The same model as {old.version}'s, with other facts beside it."][place]
@@ -300,7 +307,7 @@ def say_moved(
     lines = [(f"{name}: {alias} is {number} now" if number else f"{name}: no {alias} now") + (f", was {old}." if old else ".")]
     if before.launch and state.launch is None: lines.append(f"The launch has ended: {say_launch(before)}.")
     if alias == "champion" and number and old:
-        changed = differences(*(asked(registry.load(name, n)) for n in (old, number)))
+        changed = new_to_callers(*(registry.load(name, n) for n in (old, number)))
         if changed: lines.append(f"Callers have to change: {', '.join(changed)}.")
     return lines
 
@@ -313,7 +320,7 @@ def say_version(
     bundle, state = registry.load(version.name, version.version), registry.state(version.name)
     stands, meta = ", ".join(a for a, v in state.aliases.items() if v == version.version), bundle.meta
     facts = {"model":f"{version.name} {version.version}{stands and f' ({stands})'}", "verdict":say_verdict(version), "on test rows":say_metrics(version),
-             "kind":f"{meta.task}, {meta.estimator}", "answers":say_answers(meta), "asks for":", ".join(asked(bundle)),
+             "kind":f"{meta.task}, {meta.estimator}", "answers":say_answers(meta), "asks for":", ".join(c.name for c in bundle.contract.features),
              "added":f"{version.when} by {version.who}: {version.why}", "bundle":version.digest, "git":version.revision}
     return [f"{k:14}{v}" for k, v in facts.items() if v]
 

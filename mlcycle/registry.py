@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['NAME', 'NUMBER', 'ALIASES', 'STORES', 'RegistryError', 'Overtaken', 'Unreachable', 'Version', 'State', 'Entry',
-           'Folder', 'Driver', 'Careful', 'Bucket', 'open_files', 'said', 'check_name', 'check_alias', 'order', 'asked',
-           'differences', 'propose_number', 'answered', 'Catalog', 'Board', 'stands_for', 'Shelf', 'trail',
-           'say_change', 'now', 'Editor', 'why_draft', 'Journal', 'Mover', 'Launcher', 'Registry', 'check_number',
-           'open_registry']
+           'Folder', 'Driver', 'Careful', 'Bucket', 'open_files', 'said', 'check_name', 'check_alias', 'order',
+           'propose_number', 'Catalog', 'Board', 'stands_for', 'Shelf', 'trail', 'say_change', 'now', 'Editor',
+           'why_draft', 'Journal', 'Mover', 'Launcher', 'Registry', 'check_number', 'open_registry']
 
 # %% ../nbs/30_registry.ipynb #cell-2
 import json, os, re, secrets, shutil, time
@@ -22,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from .bundle import Bundle, BundleBroken, load_bundle, pack, read_sealed, seal
 from .core import ProjectError, Section, nearest
-from .launch import check_launch, read_launch
+from .launch import answered, check_launch, new_to_callers, read_launch
 
 # %% ../nbs/30_registry.ipynb #cell-4
 class RegistryError(ProjectError):
@@ -295,19 +294,6 @@ def check_alias(
 # %% ../nbs/30_registry.ipynb #cell-26
 def order(version:str)->tuple[int,...]: return tuple(map(int, version.split("."))) # 1.10.0 comes after 1.9.0
 
-def asked(bundle:Bundle)->dict[str,str]: # Column → type
-    "Say what a caller has to send"
-    return {c.name:c.type for c in bundle.contract.features}
-
-def differences(
-    old:dict[str,str], # Column → type
-    new:dict[str,str],
-)->list[str]: # In words
-    "Say in what callers have to change"
-    more, fewer = [f"`{c}` is new" for c in new if c not in old], [f"`{c}` is gone" for c in old if c not in new]
-    return more + fewer + [f"`{c}` is {new[c]}, was {old[c]}" for c in old if c in new and old[c] != new[c]]
-
-# %% ../nbs/30_registry.ipynb #cell-27
 def propose_number(
     number:str|None, # The highest so far; None: there is none
     old:Bundle|None, # What it stands for
@@ -317,21 +303,17 @@ def propose_number(
     "Propose a version's number"
     if number is None: return "1.0.0"
     major, minor, patch = order(number)
-    if asked(old) != asked(new) or answered(old) != answered(new): return f"{major + 1}.0.0"
+    if new_to_callers(old, new) or answered(old) != answered(new): return f"{major + 1}.0.0"
     return f"{major}.{minor}.{patch + 1}" if same else f"{major}.{minor + 1}.0"
 
-def answered(bundle:Bundle)->tuple: # The same for the same kind of answers
-    "Say what a caller gets"
-    return bundle.meta.task, bundle.meta.classes, bundle.meta.positive, bundle.meta.interval is None
-
-# %% ../nbs/30_registry.ipynb #cell-31
+# %% ../nbs/30_registry.ipynb #cell-30
 def _version_place(name:str, number:str)->str: return f"{name}/versions/{number}.json"
 
 def _entry_place(name:str, n:int)->str: return f"{name}/history/{n:08}.json"
 
 def _bundle_place(version:Version)->str: return f"{version.name}/bundles/{version.digest}.tar"
 
-# %% ../nbs/30_registry.ipynb #cell-32
+# %% ../nbs/30_registry.ipynb #cell-31
 def _parse(
     schema, # Version or Entry
     data:bytes, # A file's content
@@ -349,7 +331,7 @@ def _read_version(data, name, number, url):
     if (found.name, found.version) == (name, number): return found
     raise RegistryError(f"{path} speaks of {found.name} {found.version}. Somebody has moved it: bring it back from a copy.")
 
-# %% ../nbs/30_registry.ipynb #cell-33
+# %% ../nbs/30_registry.ipynb #cell-32
 class Catalog:
     "Which versions there are"
     def __init__(self,
@@ -390,7 +372,7 @@ class Catalog:
         if number is None: raise RegistryError(f"`{name}` has no {wanted}. {there}. `mlcycle registry promote {name} VERSION --as {wanted}` names one.")
         raise RegistryError(f"`{name}` has no version `{number}`{nearest(number, [*numbers, *ALIASES])} {there}; and the aliases {', '.join(ALIASES)}.")
 
-# %% ../nbs/30_registry.ipynb #cell-34
+# %% ../nbs/30_registry.ipynb #cell-33
 def _state(entry:Entry)->State: return State(sequence=entry.sequence, aliases=entry.aliases, launch=entry.launch) # after that change
 
 class Board(Catalog):
@@ -429,7 +411,7 @@ class Board(Catalog):
         if found.sequence != n: raise RegistryError(f"{path} speaks of change {found.sequence}. Somebody has moved it: bring it back from a copy.")
         return found
 
-# %% ../nbs/30_registry.ipynb #cell-35
+# %% ../nbs/30_registry.ipynb #cell-34
 def stands_for(
     wanted:str, # Number or alias
     aliases:dict[str,str], # Alias → number
@@ -437,7 +419,7 @@ def stands_for(
     "Look an alias up"
     return aliases.get(wanted) if wanted in ALIASES else str(wanted).removeprefix("v")
 
-# %% ../nbs/30_registry.ipynb #cell-36
+# %% ../nbs/30_registry.ipynb #cell-35
 class Shelf(Board):
     "What can be taken from a registry"
     def version(self,
@@ -475,7 +457,7 @@ class Shelf(Board):
             raise BundleBroken(f"{version.name} {version.version} in the registry at {self.url} is not as it was added: {str(e).split(' Do not use it')[0]} "
                                "Adding the same bundle again mends it: `mlcycle registry add`.") from None
 
-# %% ../nbs/30_registry.ipynb #cell-37
+# %% ../nbs/30_registry.ipynb #cell-36
 def _unpack(
     files:dict[str,bytes], # Name → content
     digest:str, # The bundle's
@@ -487,13 +469,16 @@ def _unpack(
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())): raise RegistryError(f"{folder} is there, and not empty. Name a new one.")
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    for f, content in files.items():
-        (part/f).parent.mkdir(parents=True, exist_ok=True)
-        (part/f).write_bytes(content)
-    if seal(part) != digest: raise BundleBroken("The bundle's list of checksums is not as `seal` writes it. Make the bundle anew.")
-    os.replace(part, folder)
+    try:
+        for f, content in files.items():
+            (part/f).parent.mkdir(parents=True, exist_ok=True)
+            (part/f).write_bytes(content)
+        if seal(part) != digest: raise BundleBroken("The bundle's list of checksums is not as `seal` writes it. Make the bundle anew.")
+        os.replace(part, folder)
+    except OSError as e: raise RegistryError(f"{folder} cannot be made: {e.strerror}. Name one where you may write and there is room.") from None
+    finally: shutil.rmtree(part, ignore_errors=True)
 
-# %% ../nbs/30_registry.ipynb #cell-39
+# %% ../nbs/30_registry.ipynb #cell-38
 def trail(
     entries:list[Entry], # The oldest first
     alias:str,
@@ -504,7 +489,7 @@ def trail(
         if e.alias == alias: out = [*out, e.version] if e.what == "promote" else out[:-1]
     return out
 
-# %% ../nbs/30_registry.ipynb #cell-40
+# %% ../nbs/30_registry.ipynb #cell-39
 def say_change(
     entry:Entry,
 )->str: # Such as: champion is 1.2.0, was 1.1.0
@@ -518,7 +503,7 @@ def now()->str: return datetime.now(timezone.utc).isoformat(timespec="seconds").
 
 def _json(record:Section)->bytes: return (json.dumps(record.model_dump(), indent=1, ensure_ascii=False) + "\n").encode()
 
-# %% ../nbs/30_registry.ipynb #cell-42
+# %% ../nbs/30_registry.ipynb #cell-41
 class Editor(Shelf):
     "What a change has to keep to"
     def usable(self,
@@ -545,7 +530,7 @@ class Editor(Shelf):
         check_launch(launch, self.load(name, champion), self.load(name, self.usable(name, number).version))
         return launch.model_dump() | {"challenger":launch.challenger if launch.challenger in ALIASES else number}
 
-# %% ../nbs/30_registry.ipynb #cell-43
+# %% ../nbs/30_registry.ipynb #cell-42
 def why_draft(
     bundle:Bundle, # One that may not be used
 )->str: # With what to do next
@@ -556,7 +541,7 @@ def why_draft(
     return (f"its gate failed{reasons and f' ({reasons})'}, and nobody has decided to launch it all the same. Make it better; or let whoever answers for it "
             "say so in `frame.override` of params.yaml, with `frame.status: launch`. Then `mlcycle run`, and add what comes out.")
 
-# %% ../nbs/30_registry.ipynb #cell-44
+# %% ../nbs/30_registry.ipynb #cell-43
 class Journal(Editor):
     "How a change gets into the history"
     def _change(self, name, since, what, who, why, alias=None, version=None, **launch):
@@ -582,7 +567,7 @@ class Journal(Editor):
         did = f"{e.who} was quicker: {say_change(e)}, at {e.when}: {e.why}" if e else f"`{name}` was never changed {n - 1} times"
         return Overtaken(f"{did}. Look at `mlcycle registry show {name}`, and decide again.")
 
-# %% ../nbs/30_registry.ipynb #cell-45
+# %% ../nbs/30_registry.ipynb #cell-44
 class Mover(Journal):
     "What moves an alias"
     def promote(self,
@@ -614,7 +599,7 @@ class Mover(Journal):
         back = self.usable(name, before[-2]).version if len(before) > 1 else None
         return self._change(name, entries[-1].sequence if since is None else since, "rollback", who, why, alias, back)
 
-# %% ../nbs/30_registry.ipynb #cell-46
+# %% ../nbs/30_registry.ipynb #cell-45
 class Launcher(Mover):
     "What begins and ends a launch"
     def set_launch(self,
@@ -632,7 +617,7 @@ class Launcher(Mover):
         number = launch and stands_for(launch["challenger"], state.aliases)
         return self._change(name, state.sequence if since is None else since, what, who, why, version=number, launch=launch)
 
-# %% ../nbs/30_registry.ipynb #cell-47
+# %% ../nbs/30_registry.ipynb #cell-46
 class Registry(Launcher):
     "Versions of models, and which of them are in use"
     def add(self,
@@ -667,7 +652,7 @@ class Registry(Launcher):
         try: self._opened(version, read_sealed)
         except BundleBroken: self.files.replace(_bundle_place(version), data) # what lies there is of no use to anybody
 
-# %% ../nbs/30_registry.ipynb #cell-48
+# %% ../nbs/30_registry.ipynb #cell-47
 def _packed(
     bundle:Path, # Its folder, or the `.tar` of it
 )->tuple[dict[str,bytes],Bundle,bytes]: # Files, loaded, and as one file
@@ -696,7 +681,7 @@ def check_number(
         raise RegistryError(f"There is a version {version}, with another bundle, and versions never change. Leave it out, or take one above {numbers[-1]}.")
     return version
 
-# %% ../nbs/30_registry.ipynb #cell-49
+# %% ../nbs/30_registry.ipynb #cell-48
 def open_registry(
     url:str, # A folder, or an fsspec URL such as s3://bucket/models
 )->Registry:

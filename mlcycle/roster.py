@@ -15,7 +15,7 @@ from .answer import Model
 from .bundle import load_bundle
 from .core import ProjectError, nearest
 from .launch import ROLES, Beside, Launch, Probation, check_launch, draw_lot, read_launch, salt_of, sticky_key
-from .registry import Overtaken, State
+from .registry import Overtaken, State, trail
 
 # %% ../nbs/30_roster.ipynb #cell-4
 class Unknown(ProjectError):
@@ -81,6 +81,8 @@ class Single:
     def state(self, name:str)->State: return State(aliases={"champion":self._current().digest[:12]}, sequence=self._sequence)
 
     def load(self, name:str, version:str, threads:int=1): return self._current()
+
+    def history(self, name:str)->list: return [] # what was there before is gone
 
     def _current(self):
         "The bundle as it lies there, or why it cannot be read"
@@ -254,6 +256,18 @@ def _unfit(launch, old, new)->list[str]: # What is wrong
 
 def _words(e): return str(e) if isinstance(e, ProjectError) else f"{type(e).__name__}: {str(e)[:300]}"
 
+def _say_none(name, known):
+    if name in known: return f"`{name}` has no champion; `registry promote {name} VERSION` makes one"
+    return f"there is no model `{name}` in the registry{nearest(name, known) or '.'} There is: {', '.join(known) or 'none yet'}"
+
+def _gather(changes, name, versions, known):
+    "Load versions; what is loaded is kept"
+    models, faults = {}, []
+    for version in dict.fromkeys(filter(None, versions)):
+        try: models[version] = known.get(version) or fetch_model(changes.source, name, version, changes.threads, changes.drafts)
+        except Exception as e: faults.append(f"version {version} cannot be used: {_words(e)}")
+    return models, faults
+
 # %% ../nbs/30_roster.ipynb #cell-19
 class Changes(Launches):
     "What the source wants, made into plans"
@@ -264,25 +278,23 @@ class Changes(Launches):
     def change(self, name:str, state:State)->list[str]: # What is wrong
         "Bring a model to what is wanted, as far as that is fit to answer"
         old, wanted = self._plans.get(name), state.aliases.get("champion")
-        if wanted is None: return [f"`{name}` has no champion; `registry promote {name} VERSION` makes one"]
+        if wanted is None: return [_say_none(name, self.source.names())]
         launch, challenger, faults = _challenger(state)
         before = old and (old.before if old.champion == wanted else old.champion)
-        models, more = self._gather(name, [wanted, *state.aliases.values(), challenger, before], old.models if old else {})
+        models, more = _gather(self, name, [wanted, *state.aliases.values(), challenger, before], old.models if old else {})
         faults += more
-        champion = wanted if wanted in models else before # the last good one
+        champion = wanted if wanted in models else before or self._last_good(name, models)
         if champion is None: return faults
         if launch and challenger in models and challenger != champion: unfit = _unfit(launch, models[champion], models[challenger])
         else: unfit, launch = [], None
         self._put(name, Plan(models, state, champion, before if champion == wanted else None, *((launch, challenger) if launch and not unfit else ())))
         return faults + unfit
 
-    def _gather(self, name, versions, known):
-        "Load versions; what is loaded is kept"
-        models, faults = {}, []
-        for version in dict.fromkeys(filter(None, versions)):
-            try: models[version] = known.get(version) or fetch_model(self.source, name, version, self.threads, self.drafts)
-            except Exception as e: faults.append(f"version {version} cannot be used: {_words(e)}")
-        return models, faults
+    def _last_good(self, name, models):
+        "In a process that has just begun: load what was champion before the one that is broken"
+        for version in reversed(trail(self.source.history(name), "champion")[:-1]):
+            models |= _gather(self, name, [version], models)[0]
+            if version in models: return version
 
     def _put(self, name, plan):
         "Replace a plan; a challenger that was taken off stays off, and one that goes on is judged on"

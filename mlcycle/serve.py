@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'TENSORS', 'WRONG', 'Machine', 'Params', 'Server', 'free_port', 'start_command', 'started', 'connect',
-           'send', 'body_of', 'ask_bundle', 'same_answers', 'Asker', 'check_answers', 'as_tensors', 'check_tensors',
-           'check_company', 'check_ids', 'check_feedback', 'check_explanation', 'bad_requests', 'check_refusals',
-           'check_strangers', 'conformity', 'check_log', 'NotConform', 'insist', 'as_table', 'Trial', 'memory_of',
-           'try_out', 'at_peak', 'write_plan']
+           'send', 'body_of', 'most_rows', 'ask_bundle', 'same_answers', 'Asker', 'check_answers', 'as_tensors',
+           'check_tensors', 'check_company', 'check_ids', 'check_feedback', 'check_explanation', 'bad_requests',
+           'check_refusals', 'check_strangers', 'conformity', 'check_log', 'NotConform', 'insist', 'as_table', 'Trial',
+           'memory_of', 'try_out', 'at_peak', 'write_plan']
 
 # %% ../nbs/32_serve.ipynb #cell-2
 import http.client, json, os, sqlite3, subprocess, sys, time
@@ -117,6 +117,10 @@ def send(
     return answer.status, json.loads(text) if "json" in told.get("content-type", "") else text.decode(), told
 
 def body_of(rows:list[dict])->bytes: return json.dumps({"rows":rows}).encode()
+
+def most_rows(rows:list[dict], settings:Settings)->int:
+    "How many such rows a request may hold"
+    return max(1, min(settings.max_rows, settings.max_kib*1024//max(len(body_of([r])) for r in rows)))
 
 # %% ../nbs/32_serve.ipynb #cell-13
 def ask_bundle(
@@ -267,8 +271,9 @@ def conformity(
     rows = as_json(table, asker.bundle.contract)
     places = ["/health/live", "/health/ready", "/v1/models", asker.v1, "/v2", "/v2/health/ready", asker.v2, "/openapi.json", "/metrics", "/"]
     found = [{"check":a, "asked":200, "got":(status := asker.send(a)[0]), "passed":status == 200} for a in places]
-    answers = [check_answers(asker, rows, n) for n in sorted({1, min(p.batch, p.max_rows)})]
-    checks = [*found, *answers, check_tensors(asker, rows[:p.max_rows]), check_company(asker.bundle, table, rows)]
+    most = most_rows(rows, p)
+    answers = [check_answers(asker, rows, n) for n in sorted({1, min(p.batch, most)})]
+    checks = [*found, *answers, check_tensors(asker, rows[:most]), check_company(asker.bundle, table, rows)]
     checks += [check_ids(asker, rows[0]), check_explanation(asker, rows[0]), *check_feedback(asker, rows[0])]
     return [*checks, *check_refusals(asker, p), *check_strangers(asker, rows[0])]
 
@@ -337,9 +342,10 @@ def try_out(
             asker = Asker(server, bundle)
             checks, schema, more = conformity(asker, table, p), asker.send("/openapi.json")[1], dict(headers=asker.named, path=f"{asker.v1}:predict")
             asker.line.close()
-            wanted, size = (load["requests"]*load["growth"], min(load["rows"], p.max_rows)) if load else (None, 1)
+            most = most_rows(rows, p)
+            wanted, size = (load["requests"]*load["growth"], min(load["rows"], most)) if load else (None, 1)
             measured = rising_load(server.port, several(size), p.step, wanted=wanted, **more)
-            n = min(p.batch, p.max_rows)
+            n = min(p.batch, most)
             batches = closed_loop(server.port, several(n), seconds=p.step, **more).rate*n
             mib = memory_of(server.process)
         return Trial([*checks, check_log(desk/"log.sqlite", asker.logged)], schema, measured, batches, mib, server.seconds)

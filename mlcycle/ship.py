@@ -18,44 +18,57 @@ def _bundle(
     "Find the bundle that is meant: the one given, or the project's"
     if given: return Path(given)
     from mlcycle.core import ProjectError
-    if root is None: raise ProjectError("No bundle was named, and there is no project here whose bundle could be meant. Name one: --bundle FOLDER, or a file made from one.")
+    if root is None:
+        raise ProjectError("No bundle was named, and there is no project here whose bundle could be meant. Name one: --bundle FOLDER, or a file made from one.")
     return root/"data"/"package"/"bundle"
 
 # %% ../nbs/98_ship.ipynb #cell-6
 def _serve(root, args):
     for n in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(n, "1") # before NumPy is there: a thread for each core is no use to a worker
+    from mlcycle.core import ProjectError
     from mlcycle.keys import keys_path
     from mlcycle.web import read_settings, serve
+    if not 0 <= args.port < 2**16: raise ProjectError(f"--port is {args.port}; allowed: 1 to 65535, or 0 for any that is free.")
     settings = read_settings(root, args.config, workers=args.workers, log=args.log)
     registry = None if args.bundle else args.registry or os.environ.get("MODEL_REGISTRY")
+    if args.models and not registry:
+        raise ProjectError("--models chooses among the models of a registry, and none is named. Give --registry, or leave --models out: a bundle is one model.")
     bundle = None if registry else _bundle(root, args.bundle)
     folder = Path(args.state) if args.state else (root or Path.cwd())/"data"/"log"
     keys = keys_path(root, args.keys)
-    return serve(bundle, registry, args.models and args.models.split(","), settings, args.host, args.port, keys if args.keys or keys.exists() else None, folder)
+    named = args.keys or os.environ.get("MODEL_KEYS") or keys.exists() # a file that was named and is not there must not mean: without keys
+    return serve(bundle, registry, args.models, settings, args.host, args.port, keys if named else None, folder)
+
+def _names(text): return [n.strip() for n in text.split(",") if n.strip()]
 
 def serve_words(p):
     "What `serve` takes"
-    p.description += ("\n\n  mlcycle serve                                        the project's bundle, to this machine only: http://127.0.0.1:8000\n  mlcycle serve --registry models --models churn,risk  models of a registry, each by its champion\n"
+    p.description += ("\n\n  mlcycle serve                                        the project's bundle, to this machine only: http://127.0.0.1:8000\n"
+        "  mlcycle serve --registry models --models churn,risk  models of a registry, each by its champion\n"
         "  mlcycle serve --host 0.0.0.0                         to all that can reach it and have a key (`mlcycle keys make`)\n\n"
         "Limits are in section `serve` of params.yaml, or in a file of their own (--config). Predictions are kept in a log, answers\nsay so by `x-logged`. "
         "Exit code 0: ended as told; 2: it cannot start, with the reason.")
-    p.add_argument("--bundle", metavar="PATH", help="a bundle's folder, or a file made from one (default: the project's)")
-    p.add_argument("--registry", metavar="URL", help="a folder or an fsspec URL with versions of models (default: $MODEL_REGISTRY, if set and no --bundle is given)")
-    p.add_argument("--models", metavar="NAMES", help="of the registry, with commas between them (default: all that have a champion)")
+    source = p.add_mutually_exclusive_group()
+    source.add_argument("--bundle", metavar="PATH", help="a bundle's folder, or a file made from one (default: the project's)")
+    source.add_argument("--registry", metavar="URL", help="a folder or an fsspec URL with versions of models (default: $MODEL_REGISTRY, if no --bundle is given)")
+    p.add_argument("--models", type=_names, metavar="A,B", help="of the registry (default: all that have a champion)")
     p.add_argument("--host", default="127.0.0.1", help="who may ask: 127.0.0.1 (default), this machine only; 0.0.0.0, all that can reach it, with keys")
     p.add_argument("--port", type=int, default=8000, help="where (default: 8000; 0: any that is free)")
     p.add_argument("--workers", type=int, metavar="N", help="processes that answer (default: serve.workers)")
-    p.add_argument("--keys", metavar="FILE", help="keys of those who may ask (default: where `keys make` puts them; if there are none, this machine only)")
+    p.add_argument("--keys", metavar="FILE", help="keys of those who may ask (default: $MODEL_KEYS, else where `keys make` puts them; "
+        "once there are any, this machine's callers need one, too)")
     p.add_argument("--log", metavar="URL", help="where predictions are kept: sqlite:///FILE, postgresql://…, or none (default: serve.log.url)")
     p.add_argument("--config", metavar="FILE", help="YAML with limits, as in section `serve` of params.yaml (default: that section, if there is a project)")
-    p.add_argument("--state", metavar="DIR", help="where the prediction log and the use of keys are kept on this machine (default: data/log)")
+    p.add_argument("--state", metavar="DIR", help="where the prediction log is kept on this machine, and the use of keys if their folder may only be read "
+        "(default: data/log)")
 
 # %% ../nbs/98_ship.ipynb #cell-8
 def _predict(root, args):
     for n in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(n, "1") # pieces are what runs side by side
     from pydantic import ValidationError
     from mlcycle.core import ProjectError
-    from mlcycle.stream import Options, in_short, predict_files, progress
+    from mlcycle.source import Options
+    from mlcycle.stream import in_short, predict_files, progress
     given = {"threads":len(os.sched_getaffinity(0))} | {n:v for n in Options.model_fields if (v := getattr(args, n, None)) is not None}
     try: options = Options(**given)
     except ValidationError as e: raise ProjectError("\n".join(f"--{x['loc'][0]} is {x['input']!r}: {x['msg']}." for x in e.errors())) from None
@@ -224,7 +237,7 @@ def registry_words(p):
 
 def _registry_verb(sub, form, what, do, help, more):
     p = sub.add_parser(what, help=help, description=f"{help[0].upper()}{help[1:]}.{more}", formatter_class=form)
-    p.add_argument("--registry", metavar="R", help="folder or URL of the registry (default: MODEL_REGISTRY, else data/registry of the project)")
+    p.add_argument("--registry", metavar="URL", help="folder or URL of the registry (default: $MODEL_REGISTRY, else data/registry of the project)")
     p.add_argument("--json", action="store_true", help="for machines")
     p.set_defaults(do=do); return p
 
@@ -246,7 +259,8 @@ def _words_that_change(verb):
     p.add_argument("--version", metavar="X.Y.Z", help="instead of the number that is proposed")
     p.add_argument("--revision", metavar="REV", help="git's, of the code it was made with (default: the project's)")
     _who_and_why(p, False)
-    p = verb("promote", _promote, "let an alias stand for a version: servers change to it by themselves")
+    p = verb("promote", _promote, "let an alias stand for a version: servers change to it by themselves",
+        "\n\nA draft is refused: set `frame.status: launch` in params.yaml, run the chain, add what comes out, and promote that. Under git, commit it first:\nthe tags go to the commit that holds the bundle; given later, the same command sets them.")
     p.add_argument("name", metavar="NAME", help="a model")
     p.add_argument("version", metavar="VERSION", help="such as 1.2.0; or another alias, such as challenger")
     _alias_and_git(p); _who_and_why(p, True)
@@ -291,24 +305,25 @@ def _keys(root, args):
         print(secret)
     elif args.what == "revoke": keys.revoke(args.name); print(f"The key `{args.name}` is revoked: servers that use {path} refuse it within a second.")
     elif args.json: print(json.dumps(keys.list(), indent=1))
-    else: print(as_table(keys.list()) or f"There are no keys in {path}. Make one: keys make NAME")
+    else: print(as_table(keys.list()) or f"There are no keys in {path}. Make one: `{_us()} keys make NAME`.")
     return 0
 
 # %% ../nbs/98_ship.ipynb #cell-20
 def keys_words(p):
     "What `keys` takes"
-    p.description += ("\n\nA server that is reachable from elsewhere asks every caller for a key. A key covers models, and may have a rate (requests), a quota\n(rows) and an end. "
-        "Its secret is shown once; the file holds a hash. Servers take changes over within a second.\n\nThe file: --keys, else the environment variable MODEL_KEYS, else data/keys/keys.json of the project, else keys.json in this folder.")
+    p.description += ("\n\nA server that is reachable from elsewhere asks every caller for a key. A key covers models, and may have a rate (requests), a quota\n"
+        "(rows) and an end. Its secret is shown once; the file holds a hash. Servers take changes over within a second.\n\n"
+        "The file: --keys, else the environment variable MODEL_KEYS, else data/keys/keys.json of the project, else keys.json in this folder.")
     sub = p.add_subparsers(metavar="WHAT", title="what to do", required=True)
     def command(what, help):
         q = sub.add_parser(what, help=help, description=f"{help[0].upper()}{help[1:]}.")
         q.set_defaults(what=what)
-        q.add_argument("--keys", metavar="FILE", help="the file of keys")
+        q.add_argument("--keys", metavar="FILE", help="the file of keys (default: $MODEL_KEYS, else data/keys/keys.json of the project, else keys.json)")
         q.add_argument("--usage", metavar="FOLDER", help="where the server counts what keys use (default: the file's folder)")
         return q
     q = command("make", "make a key and print its secret")
     q.add_argument("name", metavar="NAME", help="whose it is: letters, digits, . _ -; it is in the prediction log, too")
-    q.add_argument("--models", type=lambda v: [m.strip() for m in v.split(",") if m.strip()], default=["*"], metavar="A,B", help="models that it may ask (default: all)")
+    q.add_argument("--models", type=_names, default=["*"], metavar="A,B", help="models that it may ask (default: all)")
     q.add_argument("--rate", metavar="N/UNIT", help="requests, such as 100/s, 6000/min, 1000/h (default: no limit)")
     q.add_argument("--quota", metavar="N/PERIOD", help="rows, such as 50000/day, 1000000/month, by the calendar in UTC (default: no limit)")
     q.add_argument("--until", metavar="TIME", help="when it ends, such as 2027-01-31, UTC (default: it does not)")
@@ -341,9 +356,9 @@ def edge_words(p):
         "Smaller variants (float32 trees, fewer trees) are tried, and each is measured on the validation rows: the smallest\nthat surely loses no more than --loss of the main metric is taken. "
         "The charter's limits for devices are `frame.edge`.\n\nExit code 0: built; 1: built, but over a limit of a charter at launch; 2: something is not there.")
     p.add_argument("what", choices=["build"], help="build: make the folder")
-    p.add_argument("--bundle", help="the bundle's folder or file (default: the project's)")
+    p.add_argument("--bundle", metavar="PATH", help="a bundle's folder, or a file made from one (default: the project's)")
     p.add_argument("--out", metavar="DIR", help="where the folder goes (default: data/edge)")
-    p.add_argument("--loss", type=float, default=1e-4, help="largest loss of the main metric that is taken, surely (default: %(default)s)")
+    p.add_argument("--loss", type=float, default=1e-4, help="largest loss of the main metric that is taken, surely; of rmse and mae in standard deviations of the target (default: %(default)s)")
     p.add_argument("--web", action="store_true", help="with a page that computes in the browser; onnxruntime-web comes from npm")
     p.add_argument("--runtime", metavar="FILE", help="onnxruntime-web as a file, where npm may not go out")
 

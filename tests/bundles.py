@@ -36,3 +36,23 @@ def by_hand(folder, name="tiny", columns=COLUMNS, task="binary", threshold=0.3, 
     for file in FILES: (folder/file).exists() or write_file({} if file.endswith(".json") else "by hand\n", folder/file)
     seal(folder)
     return load_bundle(folder)
+
+
+def weighted(folder, weight=1., columns=("x",), name="tiny", classes=("no", "yes"), **facts):
+    "The folder of a whole bundle of numbers: the second class is as likely as `weight` times the first column"
+    tensor = lambda name, n: helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, n])
+    constants = [numpy_helper.from_array(np.array([[v]], dtype=np.float64), n) for n, v in [("one", 1), ("weight", weight)]]
+    node = helper.make_node
+    nodes = [node("Mul", [columns[0], "weight"], ["yes"]), node("Sub", ["one", "yes"], ["no"]), node("Concat", ["no", "yes"], ["scores"], axis=1)]
+    made = helper.make_graph(nodes, "by_hand", [tensor(c, 1) for c in columns], [tensor("scores", 2)], constants)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    task = dict(name=name, task="binary", positive=classes[1], classes=list(classes))
+    others = [Column(name="customer", type="text", role="id"), Column(name="y", type="category", role="target")]
+    contract = Contract(**task, columns=[*(Column(name=c, type="number", minimum=0, maximum=1) for c in columns), *others])
+    meta = Meta(**dict(version=1, threshold=0.3, target_scale=1., draft=False, verdict="pass", estimator="by hand", inputs={c: c for c in columns}, tolerance=1e-4) | task | facts)
+    gate = {"verdict": meta.verdict, "reasons": [] if meta.verdict == "pass" else ["roc_auc is below 0.9"]}
+    profile = {"metrics": {"roc_auc": {"value": 0.8, "low": 0.7, "high": 0.9}}}
+    told = {"model.onnx": model.SerializeToString(), "contract.json": contract, "bundle.json": meta, "gate.json": gate, "profile.json": profile}
+    for file in FILES: write_file(told.get(file, {} if file.endswith(".json") else "by hand\n"), folder/file)
+    seal(folder)
+    return folder

@@ -15,12 +15,12 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from mlcycle.bundle import FILES, BundleBroken, load_bundle, pack, read_sealed, seal
-from mlcycle.card import SECTIONS, Sources, make_card, render_card
-from mlcycle.contract import Column, Contract, inputs
+from mlcycle.card import SECTIONS, Sources, make_card, render_card, say_spread
+from mlcycle.contract import Column, Contract, inputs, narrow
 from mlcycle.core import write_file
 from mlcycle.graph import NoParity, answer, expect_raw, hard_rows, insist, make_graph, parity
 from mlcycle.models import make_pipeline
-from mlcycle.package import Params, make_meta, make_profile, make_provenance, main_score, scale_of, who_approved, write_bundle
+from mlcycle.package import Params, make_meta, make_profile, make_provenance, main_score, profile_column, scale_of, who_approved, write_bundle
 from mlcycle.reasons import explain, say_scores, usual_answer, usual_cases
 
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["a", "b", "c"], "regression": None}
@@ -137,6 +137,14 @@ def test_a_broken_file_is_refused_in_words(sealed, tmp_path):
         with pytest.raises(BundleBroken): load_bundle(tmp_path/"one.tar")
 
 
+@pytest.mark.parametrize("file, content, words", [("model.onnx", b"nonsense", "no graph that this onnxruntime can load"), ("contract.json", b"{", "contract.json cannot be read"),
+    ("bundle.json", b"[]", "has the version None"), ("bundle.json", b"\xff", "bundle.json cannot be read")])
+def test_nonsense_that_was_sealed_is_refused_in_words(sealed, tmp_path, file, content, words):
+    for f in FILES: (tmp_path/f).write_bytes(content if f == file else (sealed/f).read_bytes())
+    seal(tmp_path)
+    with pytest.raises(BundleBroken, match=words): load_bundle(tmp_path)
+
+
 def test_a_bundle_of_an_earlier_form_still_answers(sealed, tmp_path):
     "As the first version wrote it: a card as text, no second answer, no middles of the bins, fewer facts"
     import onnx
@@ -247,6 +255,28 @@ def test_the_card_has_the_nine_sections_and_needs_nothing(task):
         assert list(SECTIONS) == [k for k in card if k in SECTIONS] and len(SECTIONS) == 9 and found.tags.count("section") >= 10
         assert "script" not in found.tags and "img" not in found.tags and "link" not in found.tags and all(l.startswith("#") for l in found.links) and "http" not in page.replace("http-equiv", "")
         assert page == render_card(json.loads(json.dumps(card))) and ("not said" in page) and not re.search(r"\b(nan|None|inf)\b", page)
+
+
+def test_the_card_names_the_largest_value_there_is():
+    "Where many rows share the largest value, its bin ends beyond it; where they share the last but one, it does not"
+    many = profile_column(np.append(np.arange(160)/10, np.full(60, 16.)), "number", 8)
+    tail = profile_column(np.append(np.arange(160)/10, [16.]*30 + [20.]), "number", 8)
+    assert many["edges"][-1] > 16 and say_spread(many, 16.) == "0 to 16" and say_spread(tail, 20.) == "0 to 20"
+    s = sources(fit())[1]
+    told = make_card(s._replace(contract=narrow(s.contract, rows()[0])))["factors"]["columns"]
+    assert {c["column"]: c["largest"] for c in told} == {"logins": rows()[0]["logins"].max(), "price": rows()[0]["price"].max(), "plan": None, "phone": None}
+
+
+def test_the_card_leaves_out_what_was_not_cut_into_parts():
+    all_rows = {"segment": "all rows", "share": 1., "loss": 3867.4, "times": 1., "sure": False}
+    page = lambda *segments: render_card(make_card(sources(fit(), tables=NONE | {"segments": list(segments)})[1]))
+    assert "Where it errs most" not in page(all_rows) and "results are shown apart for</dt><dd>none" in page(all_rows)
+    assert "Where it errs most" in page(all_rows, all_rows) and "3,867" in page(all_rows, all_rows)
+
+
+def test_the_card_says_whose_probability_is_drawn():
+    for task, words in [("binary", "What it answers for the validation rows"), ("multiclass", "The probability of the likeliest class for the validation rows")]:
+        assert words in render_card(make_card(sources(fit(task), task)[1]))
 
 
 def test_what_people_wrote_runs_nothing():

@@ -377,7 +377,7 @@ def test_the_interface_describes_itself(api):
 
 # ---- the stage: the server tried for real
 
-TRIED = Params(rows=30, batch=20, step=0.05, headroom=0.5, machine={"cores": 2, "price": 0.1, "spare": 1}, max_rows=60, max_kib=64)
+TRIED = Params(rows=30, batch=20, step=0.05, headroom=0.5, machine={"cores": 2, "price": 0.1, "spare": 1}, max_rows=60, max_kib=4) # fewer KiB than a batch would have: it is sent in smaller parts
 
 
 def asked(n=30): return table(n, seed=9)[0].assign(label=-1., **{"a/b": 1.}).fillna({"Plan": "x"}).assign(Plan="x")

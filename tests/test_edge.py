@@ -161,7 +161,7 @@ def test_a_build_measures_each_variant_and_says_what_it_took_and_why(built):
     assert report["variant"] == "compact" and len(said) == len(report["variants"]) == 5
     for v in report["variants"]: assert v["memory_mib"] > 5 and v["cold_ms"] > 1 and v["latency_ms"] > 0 and v["size_mib"] > 0
     assert report["variants"][0]["max_difference"] == 0 and report["variants"][4]["max_difference"] > 0
-    assert "MiB of graph, and `frame.edge.size_mib` allows 0.001" in report["verdict"]
+    assert "MiB of files, and `frame.edge.size_mib` allows 0.001" in report["verdict"]
     page = (out/"README.md").read_text()
     assert "Taken: **compact**" in page and "| an eighth of the trees |" in page and "draft" not in page
     assert sorted(p.name for p in out.iterdir()) == ["README.md", "loader.py", "model.json", "model.onnx", "report.json"] and not list(out.parent.glob(".*"))
@@ -180,13 +180,42 @@ def test_a_folder_that_is_something_else_is_left_alone(built, tmp_path):
     assert (tmp_path/"notes.txt").read_text() == "mine" and built[0].exists()
 
 
+def plain(folder, metric="rmse", **more):
+    "A build of a model that has nothing to make smaller: quick; amounts in millions"
+    bundle = bundled(folder/"bundle", "regression", "linear")
+    bundle.meta = bundle.meta.model_copy(update={"target_scale": 1e6})
+    return build(bundle, table("regression"), table("regression", 60, seed=1), main_metric("regression", metric), {}, **{"out": folder/"out"/"edge", **more})
+
+
+@pytest.mark.parametrize("more, words", [({"most": -1.}, "--loss.* is -1; allowed: 0 or more"), ({"most": float("nan")}, "allowed: 0 or more"),
+    ({"web": True, "runtime": Path("nowhere.tgz")}, "There is no file nowhere.tgz"), ({"limits": None}, None)])
+def test_a_build_that_stops_says_why_and_leaves_nothing(more, words, tmp_path, monkeypatch):
+    if not words: # in the middle
+        more, words = {}, "out of memory"
+        def broken(*_): raise ProjectError(words)
+        monkeypatch.setattr("mlcycle.edge.try_out", broken)
+    with pytest.raises(ProjectError, match=words): plain(tmp_path, **more)
+    assert not (tmp_path/"out").exists() or list((tmp_path/"out").iterdir()) == []
+
+
+def test_a_loss_of_amounts_is_held_against_their_scale(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/"here").mkdir(); monkeypatch.chdir(tmp_path/"here")
+    first = plain(tmp_path, out=Path("."))
+    assert first["most"] == 100 and plain(tmp_path/"r2", "r2")["most"] == 1e-4
+    assert {"model.onnx", "README.md"} <= {p.name for p in (tmp_path/"here").iterdir()} and "No smaller form of it is known" in first["verdict"]
+    page = (tmp_path/"here"/"README.md").read_text()
+    assert " -0 " not in page and "(-0 " not in page and "| – |" in page
+    assert first["variants"][0]["size_mib"]*2**20 == sum((tmp_path/"here"/f).stat().st_size for f in ("model.onnx", "model.json", "loader.py"))
+
+
 # ---- the page
 
 TINY = Contract(name="tiny", task="binary", positive="yes", classes=["no", "yes"], columns=[
     Column(name="age", type="integer", nullable=True, minimum=18, maximum=99, broken="repair", fill=40), Column(name="price", type="number", minimum=0, outside="reject"),
     Column(name="plan", type="category", categories=["basic", "pro"], nullable=True, broken="repair"), Column(name="region", type="category", categories=["north", "Straße"], unseen="reject"),
-    Column(name="news", type="boolean", nullable=True), Column(name="day", type="datetime", nullable=True), Column(name="note", type="text", nullable=True), Column(name="y", type="category", role="target")])
-ODD = [None, "", " ", "x", " Pro ", "PRO", "north", "STRASSE", "true", "False", "2025-07-31", "2025-07", "2025-07-31T10:00:00+02:00", "2025-07-31 10:00", "31.7.2025", "Grüße: 1½!  ΟΔΟΣ", "e\u0301", 0, 1, 17, 50, 3.5, -1, 1e300, True]
+    Column(name="news", type="boolean", nullable=True), Column(name="day", type="datetime", nullable=True), Column(name="note", type="text", nullable=True, fill="Nothing said"), Column(name="y", type="category", role="target")])
+ODD = ["?!", None, "", " ", "x", " Pro ", "PRO", "north", "STRASSE", "true", "False", "2025-07-31", "2025-07", "2025-07-31T10:00:00+02:00", "2025-07-31 10:00", "31.7.2025", "Grüße: 1½!  ΟΔΟΣ", "e\u0301", 0, 1, 17, 50, 3.5, -1, 1e300, True]
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="no node")

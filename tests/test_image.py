@@ -54,7 +54,7 @@ def test_the_image_installs_nothing_but_what_serves():
 def test_the_image_copies_what_is_there_and_the_context_holds_nothing_else():
     let_in = {l[1:] for l in (ROOT/".dockerignore").read_text().splitlines() if l.startswith("!")}
     outs = yaml.safe_load((ROOT/"dvc.yaml").read_text())["stages"]["package"]["outs"]
-    copied = {w for s in stages()[0].values() for word, rest in s if word == "COPY" and "--from" not in rest for w in rest.split()[:-1]}
+    copied = {w for s in stages()[0].values() for word, rest in s if word == "COPY" and "--from" not in rest for w in rest.split()[:-1] if not w.startswith("--")}
     assert copied == let_in and all((ROOT/c).exists() or c in outs for c in copied) and "*" in (ROOT/".dockerignore").read_text().splitlines()
 
 
@@ -62,6 +62,14 @@ def test_the_image_listens_with_keys_only():
     words = json.loads(instruction("ENTRYPOINT")[0])
     assert words[:2] == [PACKAGE, "serve"] and words[words.index("--host") + 1] == "0.0.0.0" and "--keys" in words
     assert "127.0.0.1:8000/health/ready" in healthcheck()[-1] and instruction("EXPOSE") == ["8000"] and json.loads(instruction("CMD", "bundle")[0]) == ["--bundle", "/srv/bundle.tar"]
+
+
+def test_whoever_runs_it_may_read_what_is_in_it_and_what_is_mounted():
+    "`keys make` writes a new file that its owner alone may read: mounted by itself it would be the old one, and the image's own user could not open it"
+    assert instruction("COPY", "bundle")[0].startswith("--chmod=0444 ")
+    command, = re.findall(r"^docker run .*", (ROOT/"deploy/README.md").read_text(), re.M)
+    mounts = [w.split(":") for w in shlex.split(command) if ":/" in w]
+    assert [m[1:] for m in mounts] == [["/etc/serve", "ro"], ["/var/lib/serve"]] and '--user "$(id -u):$(id -g)"' in command and "docker run" not in (ROOT/"Dockerfile").read_text()
 
 
 # ---- Kubernetes

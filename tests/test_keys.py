@@ -130,6 +130,16 @@ def test_a_clock_that_began_anew_shuts_nobody_out(path):
     assert wait == 1 # one bucket at most, not eleven days
 
 
+def test_what_has_no_rows_takes_none_of_the_quota(path):
+    "A description, or what came true: a request, but no row, and possible when no row is left"
+    keys = keys_.open_keys(path)
+    secret = keys.make("shop", quota="1/day")
+    assert keys.check(secret, "churn") and keys.check(secret, "churn").status == 429
+    assert type(keys.check(secret, "churn", 0)) is type(keys.check(secret, rows=0)) is keys_.Grant
+    entry, = keys.list()
+    assert (entry["used"], entry["requests"], entry["refused"]) == (1, 3, 1)
+
+
 def test_a_quota_begins_anew_with_its_period(path, monkeypatch):
     keys = keys_.open_keys(path)
     secret = keys.make("shop", quota="2/day")
@@ -166,6 +176,13 @@ def test_what_is_broken_is_told_and_closes_nothing(path):
     path.write_text(whole); keys._next = 0.
     assert type(keys.check(secret, "churn")) is keys_.Grant and keys.problem is None
     assert keys_.hash_secret(secret) not in str(keys.problem)
+
+
+def test_a_file_that_holds_no_keys_is_left_alone(tmp_path):
+    "And so is its folder: a bundle with one file more is no longer as it was sealed"
+    (tmp_path/"bundle.json").write_text('{"version": 1, "name": "churn"}')
+    with pytest.raises(core.ProjectError, match="is no file of keys"): keys_.open_keys(tmp_path/"bundle.json")
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle.json"]
 
 
 def test_a_key_ends(path):
@@ -209,9 +226,9 @@ def test_a_check_is_cheap(path):
     assert min(once() for _ in range(5)) < 12e-6
 
 
-def command(folder, *words, code=0):
-    env = {k: v for k, v in os.environ.items() if k != "MODEL_KEYS"} | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", f"import sys; from {PACKAGE}.cli import main; sys.exit(main())", "keys", *map(str, words)], cwd=folder, env=env, capture_output=True, text=True)
+def command(folder, *words, code=0, what="keys", **more):
+    env = {k: v for k, v in os.environ.items() if k not in ("MODEL_KEYS", "MODEL_REGISTRY")} | {"PYTHONPATH": str(ROOT)} | more
+    done = subprocess.run([sys.executable, "-c", f"import sys; from {PACKAGE}.cli import main; sys.exit(main())", what, *map(str, words)], cwd=folder, env=env, capture_output=True, text=True, timeout=20)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -240,6 +257,13 @@ def test_options_in_words(tmp_path, words, said):
     if "models" in what: what["models"] = [m for m in what["models"].split(",") if m]
     with pytest.raises(core.ProjectError, match=said): keys.make(words[1], **what)
     assert len(keys_.open_keys(tmp_path/"keys.json")) == 0
+
+
+@pytest.mark.parametrize("words, more, said", [([], {"MODEL_KEYS": "none.json"}, "There is no key in none.json"), (["--keys", "none.json"], {}, "There is no key in none.json"), (["--port", "70000"], {}, "--port is 70000; allowed: 1 to 65535"),
+    (["--models", "churn"], {}, "--models chooses among the models of a registry"), (["--registry", "r"], {}, "not allowed with argument"), (["--host", "0.0.0.0"], {}, "Without keys this server answers this machine only")])
+def test_a_server_does_not_start_with_less_than_was_asked_for(tmp_path, words, more, said):
+    "Least of all without the keys that somebody named"
+    assert said in command(tmp_path, "--bundle", "bundle", *words, code=2, what="serve", **more).stderr
 
 
 def test_where_the_file_is(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A launch: what a person may ask for, who gets the challenger, and when it is taken off."""
 import importlib, os, random, subprocess, sys, threading, time
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +66,17 @@ def test_by_which_key():
     assert by("id", None, [{"id": "c1"}, {"id": "c2"}], "r1") == "c1"
     for case in [("id", None, [{"id": None}]), ("id", "", [{}]), ("id", None, []), ("id", None, None), (None, None, [{"id": "c1"}])]: assert by(*case, "r1") == "r1"
     assert by("n", None, [{"n": 7}], "r1") == by("n", None, [{"n": 7.0}], "r1") == "7"  # JSON has one kind of number
+
+
+def test_both_give_the_same_kind_of_answer():
+    "A caller who is told an interval is told one by either side"
+    def bundle(**meta): return SimpleNamespace(contract=SimpleNamespace(names=["x"], features=[]), meta=SimpleNamespace(**{"classes": None, "positive": None, "interval": None} | meta))
+    kinds = [bundle(), bundle(interval=0.9), bundle(classes=["a", "b"], positive="b"), bundle(classes=["a", "b"], positive="a"), bundle(classes=["a", "b", "c"])]
+    for old in kinds:
+        for new in kinds:
+            if old is new: launch.check_launch(launch.read_launch(GOOD), old, new)
+            else:
+                with pytest.raises(ProjectError, match="callers could not read both"): launch.check_launch(launch.read_launch(GOOD), old, new)
 
 
 def judged(answers, **limits):

@@ -420,6 +420,18 @@ def test_nothing_personal_is_written(tmp_path):
     assert rows(tmp_path, "select inputs from predictions where id = 'c'") == [("{}",)]
 
 
+def test_only_its_owner_may_read_it(tmp_path):
+    "Spools, database and what it did not take hold what people have sent"
+    before = os.umask(0)
+    try:
+        log = opened(tmp_path)
+        assert log.put([record("a")]) and log.put([record("bad", version=None, at=None)])
+        wait_for(lambda: log.state()["stored"] == log.state()["set_aside"] == 1)
+        assert [p.name for p in tmp_path.iterdir() if p.stat().st_mode & 0o077 and p.name != logs.TELLS] == []
+        log.close()
+    finally: os.umask(before)
+
+
 def test_a_column_that_nobody_has_is_told(tmp_path):
     "A slip in `unlogged` would log what was not to be"
     log = opened(tmp_path, unlogged=["phnoe"])

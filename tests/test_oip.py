@@ -8,7 +8,7 @@ from bundles import COLUMNS, by_hand
 
 from mlcycle.answer import Model
 from mlcycle.contract import Column
-from mlcycle.oip import SIZES, as_v2, infer, metadata, outputs_of, read_infer, server_metadata
+from mlcycle.oip import SIZES, as_v2, metadata, outputs_of, read_infer, server_metadata, write_infer
 from mlcycle.roster import Roster
 from mlcycle.web import Settings, make_app, running
 
@@ -44,9 +44,11 @@ def tensors(rows=ROWS, **kinds):
     return [{"name": c, "datatype": kinds.get(c, KINDS[c]), "shape": [len(rows), 1], "data": [r[c] for r in rows]} for c in KINDS]
 
 
-def said(model, request, headers={}, **more):
-    status, body, headers, rows, answer = infer(model, request if isinstance(request, bytes) else orjson.dumps(request), headers, "r1", **more)
-    return status, orjson.loads(body), rows, answer
+def said(model, request, headers={}, nonfinite="reject"):
+    asked, refusal = read_infer(model, request if isinstance(request, bytes) else orjson.dumps(request), headers, 1000, nonfinite)
+    status, answer = refusal or model.answer(asked.rows, "r1")
+    if status != 200: return status, orjson.loads(as_v2(answer)), None, None
+    return 200, orjson.loads(write_infer(model, asked, answer)[0]), asked.rows, answer
 
 
 # ---- the client from PyPI, unchanged
@@ -156,6 +158,17 @@ def test_outputs_are_those_that_were_asked_for(model):
 def test_what_is_no_request_is_refused_in_words(model, request_, words):
     status, body, rows, answer = said(model, request_)
     assert status == 422 and list(body) == ["error"] and words in body["error"] and rows is answer is None
+
+
+def test_a_challenger_of_another_form_answers_what_it_has(tmp_path):
+    "Read by the champion's form (an interval), answered by one that has none: by default all of its own, else what it has of those that were asked for"
+    champion, other = (Model(by_hand(tmp_path/str(i), task="regression", interval=i), "1") for i in (0.9, None))
+    for outputs, binary, names in [(None, False, ["value", "id", "warnings"]), ([{"name": "low"}, {"name": "value"}], False, ["value"]), (None, True, ["value", "id", "warnings"])]:
+        request = {"inputs": tensors()[:2], "outputs": outputs, "parameters": {"binary_data_output": binary}}
+        asked, _ = read_infer(champion, orjson.dumps(request), {}, 10)
+        body, headers = write_infer(other, asked, other.answer(asked.rows, "r1")[1])
+        head = orjson.loads(body[:int(headers.get("inference-header-content-length", len(body)))])
+        assert [o["name"] for o in head["outputs"]] == names and all(("data" in o) != binary for o in head["outputs"])
 
 
 def test_lengths_are_never_trusted(model):

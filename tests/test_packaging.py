@@ -34,7 +34,7 @@ def test_every_import_is_a_declared_dependency():
 
 
 LIGHT = ["core", "contract", "bundle", "shares", "reasons", "answer", "oip", "page", "quick", "keys", "log", "launch", "roster", "registry", "web", "ship", "cli"] # what serving loads
-BATCH = ["stream"] # and what predicts files
+BATCH = ["source", "stream"] # and what predicts files
 
 
 @pytest.mark.parametrize("module, extra", [*((m, "serve") for m in LIGHT), *((m, "batch") for m in BATCH)])

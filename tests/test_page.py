@@ -74,7 +74,7 @@ def test_the_answer_in_words(browser, served):
     text = fill(browser, x="0.9", plan="pro", paid="true", since="2025-07-31", note="hello")
     assert re.search(r"y:\s*yes", text) and "The probability of “yes” is 80.0 %" in text and "from 30.0 % on" in text and "Unusual" not in text
     assert browser.js("document.querySelector('#said .bar .fill').style.width") == "80%" and browser.js("document.querySelector('#said .bar .mark').style.left") == "30%"
-    assert re.search(r"prediction [0-9a-f]{24}", text) and "curl http://127.0.0.1" in browser.js("document.querySelector('pre').textContent")
+    assert re.search(r"prediction [0-9a-f]{24}", text) and f"curl 'http://127.0.0.1:{served[1]}/v1/models/tiny:predict' -H" in browser.js("document.querySelector('pre').textContent")
     text = fill(browser, x="0.4", logins_a_week="")
     assert "Unusual" in text and "x is 0.4; known: 0.5 to 1" in text and browser.js("fields.get('x').box.className") == "unusual"
     browser.js("document.getElementById('form').dispatchEvent(new Event('input', {bubbles: true}))")
@@ -97,6 +97,9 @@ def test_reasons_if_asked(browser, served, monkeypatch):
     browser.js("$('why').checked = true")
     text = fill(browser, x="0.9")
     assert "Usual is 67.5 %; with all of this it is 80.0 %." in text and "+25.0" in text and "−12.5" in text and "The other 5 values make next to no difference." in text
+    assert ":predict?explain=true'" in browser.js("document.querySelector('pre').textContent")
+    monkeypatch.setattr(importlib.import_module(f"{PACKAGE}.reasons"), "explain", lambda bundle, columns: [dict.fromkeys(columns, float("nan"))])
+    assert "No reasons can be given for this answer." in fill(browser, x="0.9")
 
 
 def test_other_kinds_of_answers(browser, served):
@@ -112,6 +115,8 @@ def test_with_a_key(browser, served):
     opened(browser, locked)
     assert "This server asks for a key" in browser.js("document.body.innerText") and browser.js("$('work').hidden")
     def use(key): browser.js(f"$('key').value = '{key}'; document.querySelector('#door button').click()")
+    use("ключ")
+    browser.wait("$('trouble').textContent.includes('a key that is known here')")
     use("wrong")
     browser.wait("$('trouble').textContent && !$('trouble').textContent.includes('asks for a key')")
     assert browser.js("$('work').hidden")

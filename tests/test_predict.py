@@ -13,12 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 from test_sources import port, postgres  # noqa: F401, a server
 
 from mlcycle import quick as quick_module
+from mlcycle import source as source_module
 from mlcycle import stream
 from mlcycle.bundle import FILES, Meta, load_bundle, open_graph, prediction_id, seal
 from mlcycle.contract import Column, Contract, check_row, inputs
 from mlcycle.core import ProjectError, write_file
 from mlcycle.quick import Coded, Quick, combine, make_tables, read_ensemble
-from mlcycle.stream import Options, plan_text, predict_files, read_csv, read_head, record_ends, split_records
+from mlcycle.source import Options, plan_text, read_csv, read_head, record_ends, split_records
+from mlcycle.stream import predict_files
 
 CONTRACT = Contract(name="shop", task="binary", positive="yes", classes=["no", "yes"], columns=[
     Column(name="id", type="text", role="id"), Column(name="u", type="number", minimum=-3, maximum=3, outside="reject"), Column(name="n", type="integer", nullable=True, minimum=0, maximum=90),
@@ -220,6 +222,45 @@ def test_globs_packed_files_and_what_is_kept(bundle, tmp_path):
     assert not list(tmp_path.glob("*unfinished"))
 
 
+def test_packed_files_of_one_name_are_several(bundle, tmp_path, monkeypatch):
+    rows = table(60, faults=0)
+    for i in range(2):
+        (tmp_path/f"day{i}").mkdir()
+        (tmp_path/f"day{i}/new.csv.gz").write_bytes(gzip.compress(put(rows[30*i:30*i + 30], tmp_path/"one.csv").read_bytes()))
+    predict_files(f"{tmp_path}/day*/new.csv.gz", tmp_path/"out.csv", bundle)
+    assert got(tmp_path/"out.csv")["id"].tolist() == [r["id"] for r in rows]
+    import fsspec
+    memory = fsspec.filesystem("memory")
+    for i in range(2): memory.pipe(f"/b/day{i}/new.csv.gz", (tmp_path/f"day{i}/new.csv.gz").read_bytes())
+    monkeypatch.setattr(source_module, "REMOTE", ("memory://",))
+    predict_files("memory://b/day*/new.csv.gz", tmp_path/"far.csv", bundle)
+    assert got(tmp_path/"far.csv")["id"].tolist() == [r["id"] for r in rows]
+
+
+def test_a_packed_source_that_has_changed_is_another_one(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "EVERY", 0)
+    write = lambda seed: (tmp_path/"in.csv.gz").write_bytes(gzip.compress(put(table(100, seed, 0), tmp_path/"one.csv").read_bytes()))
+    def tell(rows, *_):
+        if rows >= 40: raise KeyboardInterrupt
+    write(0)
+    with pytest.raises(KeyboardInterrupt): predict_files(tmp_path/"in.csv.gz", tmp_path/"out.csv", bundle, Options(batch=10), tell)
+    write(1)
+    with pytest.raises(ProjectError, match="another source"): predict_files(tmp_path/"in.csv.gz", tmp_path/"out.csv", bundle, Options(batch=10))
+
+
+def test_nothing_is_written_over_unasked(bundle, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = put(table(30), tmp_path/"in.csv").read_bytes()
+    for words, said in [(dict(out="./in.csv", replace=True), "the same file"), (dict(rejected="in.csv", replace=True), "the same file"), (dict(rejected="out.csv"), "both the answers"), (dict(rejected="no/x.csv"), "no folder no"), (dict(source="i*.csv", out="in.csv", replace=True), "the same file")]:
+        with pytest.raises(ProjectError, match=said): predict_files(words.pop("source", "in.csv"), words.pop("out", "out.csv"), bundle, Options(**words))
+    predict_files("in.csv", "out.csv", bundle)
+    Path("out.csv").unlink()
+    with pytest.raises(ProjectError, match="out.rejected.csv is there already"): predict_files("in.csv", "out.csv", bundle)
+    put(table(30, faults=0), tmp_path/"fine.csv")
+    predict_files("fine.csv", "out.csv", bundle, Options(replace=True))
+    assert len(got(tmp_path/"out.rejected.csv")) == 0 and Path("in.csv").read_bytes() == source # not the rejects of the run before
+
+
 def test_rows_without_a_name_are_named_by_place(bundle, tmp_path):
     t = pd.DataFrame(table(5, faults=0)).drop(columns="id")
     t.to_csv(tmp_path/"in.csv", index=False)
@@ -362,9 +403,9 @@ def test_a_stop_between_the_files_is_gone_on_with(bundle, tmp_path, monkeypatch)
 
 def test_into_a_table_twice_is_once(bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    put(table(50, faults=0), tmp_path/"in.csv")
-    for _ in range(2): predict_files(tmp_path/"in.csv", f"sqlite:///{tmp_path}/s.db", bundle, Options(table="scores", batch=9))
-    assert len(got(tmp_path/"s.db")) == 50
+    put(table(50), tmp_path/"in.csv")
+    for _ in range(2): summary = predict_files(tmp_path/"in.csv", f"sqlite:///{tmp_path}/s.db", bundle, Options(table="scores", batch=9))
+    assert len(got(tmp_path/"s.db")) == summary["scored"] == 50 - summary["rejected"] < 50
     with sqlite3.connect(tmp_path/"s.db") as db: db.execute("create table other (x int)")
     with pytest.raises(ProjectError, match="The database says"): predict_files(tmp_path/"in.csv", f"sqlite:///{tmp_path}/s.db", bundle, Options(table="other"))
 
@@ -378,6 +419,19 @@ def test_without_an_order_an_interrupted_query_begins_anew(bundle, tmp_path, mon
         with pytest.raises(KeyboardInterrupt): predict_files(f"sqlite:///{tmp_path}/in.db", tmp_path/f"{resumed}.csv", bundle, Options(batch=10, query=query), tell)
         summary = predict_files(f"sqlite:///{tmp_path}/in.db", tmp_path/f"{resumed}.csv", bundle, Options(batch=10, query=query))
         assert summary["resumed"] == resumed and len(got(tmp_path/f"{resumed}.csv")) == 100 == summary["rows"]
+
+
+def test_parts_of_a_stopped_run_do_not_come_back(bundle, tmp_path, monkeypatch):
+    "A query that begins anew and selects less than before"
+    monkeypatch.setattr(stream, "EVERY", 0); monkeypatch.chdir(tmp_path)
+    put(table(100, faults=0), tmp_path/"in.db")
+    def tell(rows, *_):
+        if rows >= 80: raise KeyboardInterrupt
+    words = f"sqlite:///{tmp_path}/in.db", f"sqlite:///{tmp_path}/out.db", bundle, Options(batch=10, query="select * from rows", table="scores")
+    with pytest.raises(KeyboardInterrupt): predict_files(*words, tell)
+    with sqlite3.connect(tmp_path/"in.db") as db: db.execute("delete from rows where id >= 'k2'")
+    summary = predict_files(*words)
+    assert len(got(tmp_path/"out.db")) == summary["rows"] < 30
 
 
 # ---- quick
@@ -396,38 +450,71 @@ def test_tables_say_what_the_trees_say(trees, columns, depth):
     assert np.array_equal(f(x), session.run(None, {"x": x})[0])
 
 
+@pytest.mark.parametrize("rows", [1, 2, 2049])
+def test_tables_add_up_in_the_order_of_the_trees(rows):
+    "The first and the last tree cancel each other out: what is left is how the others were rounded on the way"
+    rng = np.random.default_rng(rows)
+    node = grow(rng, 130, 9, 5)
+    trees, weights = (next(a for a in node.attribute if a.name == f"target_{n}") for n in ("treeids", "weights_as_tensor"))
+    large = np.select([np.array(trees.ints) == 0, np.array(trees.ints) == 129], [1e16, -1e16], numpy_helper.to_array(weights.t))
+    weights.t.CopyFrom(numpy_helper.from_array(large, "w"))
+    x = rng.uniform(-4, 4, (rows, 9)).astype(np.float32).astype(float)
+    g = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", TensorProto.DOUBLE, [None, 9])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])])
+    session = open_graph(helper.make_model(g, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)], ir_version=9).SerializeToString())
+    assert np.array_equal(make_tables(read_ensemble(node))(x), session.run(None, {"x": x})[0])
+
+
+def test_a_forest_is_left_to_walking_at_once(monkeypatch):
+    "Thresholds alone say that its tables would be too many: none is begun"
+    monkeypatch.setattr(quick_module, "_states", lambda *_: pytest.fail("began to make tables"))
+    assert make_tables(read_ensemble(grow(np.random.default_rng(2), 4, 12, 9))) is None
+
+
 def test_what_would_take_too_many_tables_is_left_to_walking(monkeypatch):
     monkeypatch.setattr(quick_module, "CELLS", 64)
     node = grow(np.random.default_rng(1), 3, 12, 7)
     assert make_tables(read_ensemble(node)) is None
 
 
-@pytest.mark.parametrize("candidate, task", [("lightgbm", "binary"), ("lightgbm", "multiclass"), ("lightgbm", "regression"), ("boosted", "binary"), ("linear", "binary")])
+SMALL = {"lightgbm": {"n_estimators": 40}, "boosted": {"max_iter": 20}, "forest": {"n_estimators": 8, "max_leaf_nodes": 12}}
+
+
+@pytest.mark.parametrize("candidate, task", [*((c, t) for c in ("dummy", "tree", "linear", "forest", "boosted", "lightgbm", "blend") for t in ("binary", "multiclass", "regression")), ("calibrated", "binary"), ("calibrated", "multiclass"), ("band", "regression")])
 def test_quick_is_the_graph_for_models_as_they_are(candidate, task, monkeypatch):
+    "To the last bit, with gaps, infinities, values right on and beside thresholds, huge ones, and categories that were never seen"
     from types import SimpleNamespace
+    from sklearn.calibration import CalibratedClassifierCV
     from sklearn.compose import ColumnTransformer
+    from sklearn.frozen import FrozenEstimator
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
     from skl2onnx.sklapi import CastTransformer
     from mlcycle.graph import graph_inputs, make_graph
-    from mlcycle.models import make_pipeline
+    from mlcycle.models import make_band, make_blend, make_steps, widen
     monkeypatch.setattr(quick_module, "FEW", 0)
     rng, n = np.random.default_rng(0), 900
     classes = {"binary": ["no", "yes"], "multiclass": ["a", "b", "c"]}.get(task)
     c = Contract(name="m", task=task, classes=classes, positive="yes" if task == "binary" else None, columns=[*(Column(name=f"x{i}", type="number", nullable=True) for i in range(4)), Column(name="k", type="category", categories=["u", "v", "w"]), Column(name="l", type="category", nullable=True),
         Column(name="t", type="number" if task == "regression" else "category", role="target")])
-    X = pd.DataFrame({f"x{i}": np.where(rng.random(n) < .1, np.nan, rng.normal(size=n)) for i in range(4)} | {"k": rng.choice(["u", "v", "w"], n), "l": rng.choice(["", "p", "q"], n)}).astype({"k": object, "l": object})
+    X = pd.DataFrame({f"x{i}": np.where(rng.random(n) < .1, np.nan, rng.normal(size=n).round(1)) for i in range(4)} | {"k": rng.choice(["u", "v", "w"], n), "l": rng.choice(["", "p", "q"], n)}).astype({"k": object, "l": object})
     y = X["x0"].fillna(0) + (X["k"] == "u") + rng.normal(size=n)/3
     y = y.to_numpy() if task == "regression" else np.digitize(y, [0.3] if task == "binary" else [0, 0.7])
     scheme = ColumnTransformer([("n", Pipeline([("s", StandardScaler()), ("c", CastTransformer(dtype=np.float32))]), [f"x{i}" for i in range(4)]), ("c", OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32), ["k", "l"])])
-    model = make_pipeline(scheme, candidate, task, {"lightgbm": {"n_estimators": 40}, "boosted": {"max_iter": 20}}.get(candidate, {})).fit(X, y)
+    one = lambda kind: make_steps(kind, task, SMALL.get(kind, {}))
+    steps = {"blend": lambda: make_blend([one("lightgbm"), one("tree"), one("linear")], [.5, .3, .2], task), "band": lambda: make_band(one("lightgbm"), "lightgbm", .8, n), "calibrated": lambda: one("lightgbm")}.get(candidate, lambda: one(candidate))()
+    model = Pipeline([("recipe", scheme), *steps]).fit(X, y)
+    if candidate == "band": model = widen(model, X, y, .8)
+    if candidate == "calibrated": model = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid").fit(X, y)
     graph = make_graph(model, c)
-    b = SimpleNamespace(read=lambda name: graph.SerializeToString(), meta=SimpleNamespace(inputs=graph_inputs(graph, c) if callable(graph_inputs) else None, classes=classes, threshold=None))
     columns = {k: X[k].to_numpy() for k in X}
+    for k in ("x0", "x1", "x2", "x3"): columns[k] = rng.choice([*columns[k], np.inf, -np.inf, 1e300, -0., 1e-310, *np.nextafter(columns[k], 9.), *np.nextafter(columns[k], -9.), *(columns[k] + .05)], 3*n)
+    columns |= {k: rng.choice(np.array([*"uvwpq", "", "never", "ü, seen"], dtype=object), 3*n) for k in "kl"}
+    b = SimpleNamespace(read=lambda name: graph.SerializeToString(), meta=SimpleNamespace(inputs=graph_inputs(graph, c), classes=classes, threshold=None))
     whole = open_graph(graph.SerializeToString()).run(None, {name: columns[k].reshape(-1, 1) for k, name in b.meta.inputs.items()})[0]
-    coded = {k: Coded(*np.unique(v, return_inverse=True)) if v.dtype == object else v for k, v in columns.items()}
-    out = Quick(b).predict(coded)
-    assert np.array_equal(out["scores"] if classes else out["value"], whole if classes else whole[:, 0])
+    quick = Quick(b)
+    out = quick.predict({k: Coded(*np.unique(v, return_inverse=True)) if v.dtype == object else v for k, v in columns.items()})
+    assert np.array_equal(out["scores"] if classes else np.column_stack(list(out.values())), whole, equal_nan=True) and (not classes or len(whole[0]) == len(classes))
+    assert bool(quick._parts.tables) == (task != "multiclass" and candidate not in ("dummy", "linear")) # of several classes and more: ONNX Runtime walks
 
 
 # ---- the command

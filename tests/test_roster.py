@@ -2,33 +2,13 @@
 import gc, http.client, importlib, json, os, shutil, signal, sqlite3, subprocess, sys, threading, time, weakref
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from bundles import weighted
 from conftest import PACKAGE, ROOT, environment
 
-roster, bundles, contracts, core, registry = (importlib.import_module(f"{PACKAGE}.{m}") for m in ("roster", "bundle", "contract", "core", "registry"))
+roster, core, registry = (importlib.import_module(f"{PACKAGE}.{m}") for m in ("roster", "core", "registry"))
 SLOPES = {"1.0.0": 0.2, "1.1.0": 0.4, "1.2.0": 0.6, "1.3.0": 0.8}
-
-
-def make_bundle(folder, slope, draft=False, more=(), classes=("no", "yes")):
-    "A bundle around a graph written by hand: the second class is as likely as `slope` times `x`"
-    from onnx import TensorProto, helper, numpy_helper
-    tensor = lambda name, n: helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, n])
-    node = helper.make_node
-    nodes = [node("Mul", ["x", "slope"], ["yes"]), node("Sub", ["one", "yes"], ["no"]), node("Concat", ["no", "yes"], ["scores"], axis=1)]
-    constants = [numpy_helper.from_array(np.array([[v]], dtype=np.float64), n) for n, v in [("one", 1), ("slope", slope)]]
-    whole = helper.make_graph(nodes, "by_hand", [tensor("x", 1)], [tensor("scores", 2)], constants)
-    graph = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    columns = [contracts.Column(name=n, type="number", minimum=0, maximum=1) for n in ("x", *more)]
-    columns += [contracts.Column(name="customer", type="text", role="id"), contracts.Column(name="y", type="category", role="target")]
-    contract = contracts.Contract(name="tiny", task="binary", positive=classes[1], classes=list(classes), columns=columns)
-    meta = bundles.Meta(version=1, name="tiny", task="binary", classes=list(classes), positive=classes[1], threshold=0.5, target_scale=1., draft=draft,
-                        verdict="pass", estimator="by hand", inputs={"x": "x"}, tolerance=1e-4)
-    contents = dict.fromkeys(bundles.FILES, {}) | {"model.onnx": graph.SerializeToString(), "contract.json": contract, "bundle.json": meta}
-    for name, content in contents.items(): core.write_file(content if name.endswith((".json", ".onnx")) else "by hand", folder/name)
-    bundles.seal(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +16,7 @@ def _stock(tmp_path_factory):
     "A registry with four versions"
     place = tmp_path_factory.mktemp("stock")
     stock = registry.open_registry(str(place/"models"))
-    for version, slope in SLOPES.items(): stock.add(make_bundle(place/version, slope), "A. Person", "a test", version)
+    for version, slope in SLOPES.items(): stock.add(weighted(place/version, slope), "A. Person", "a test", version)
     return place
 
 
@@ -299,6 +279,18 @@ def test_a_corrupted_bundle_from_the_start(stock):
     assert r.ready()[0]
 
 
+def test_a_worker_that_begins_while_the_champion_is_broken(stock):
+    "Killed and started again, it goes on with the champion before, as the others do, and says so"
+    for version in ("1.1.0", "1.2.0", "1.3.0"): promote(stock, version)
+    for version in ("1.2.0", "1.3.0"): path, whole = break_tar(stock, version)
+    r = roster.Roster(stock, every=0.)
+    r.look()
+    assert r.ready()[0] and score(pick(r).model) == pytest.approx(0.2)
+    assert (told(r)["version"], told(r)["wanted"]) == ("1.1.0", "1.3.0") and "version 1.3.0 cannot be used" in told(r)["problem"]
+    path.write_bytes(whole); r.look()
+    assert (told(r)["version"], told(r)["before"], told(r)["problem"]) == ("1.3.0", "1.1.0", None)
+
+
 def test_a_corrupted_challenger_does_not_hurt_the_champion(stock):
     r = roster.Roster(stock)
     set_launch(stock, {"kind": "canary", "challenger": "1.2.0", "share": 1.0})
@@ -307,11 +299,11 @@ def test_a_corrupted_challenger_does_not_hurt_the_champion(stock):
 
 
 def test_a_challenger_that_cannot_stand_in_is_not_launched(stock, tmp_path):
-    stock.add(make_bundle(tmp_path/"more", 0.5, more=("z",)), "A", "a test", "2.0.0")
-    stock.add(make_bundle(tmp_path/"classes", 0.5, classes=("no", "perhaps")), "A", "a test", "3.0.0")
+    stock.add(weighted(tmp_path/"more", 0.5, columns=("x", "z")), "A", "a test", "2.0.0")
+    stock.add(weighted(tmp_path/"classes", 0.5, classes=("no", "perhaps")), "A", "a test", "3.0.0")
     r = roster.Roster(stock)
     r.look()
-    for launch, words in [({"challenger": "2.0.0"}, "`z` is new"), ({"challenger": "3.0.0"}, "answers ['no', 'perhaps'], the champion ['no', 'yes']"),
+    for launch, words in [({"challenger": "2.0.0"}, "`z` is new"), ({"challenger": "3.0.0"}, "answers no or perhaps, looking for perhaps, the champion no or yes, looking for yes"),
                           ({"challenger": "1.1.0", "key": "custmer"}, "did you mean `customer`"), ({"challenger": "9.9.9"}, "9.9.9"),
                           ({"challenger": "1.1.0", "kind": "shdow"}, "'shadow'")]:
         launch = {"kind": "canary", "share": 1.0} | launch
@@ -322,24 +314,24 @@ def test_a_challenger_that_cannot_stand_in_is_not_launched(stock, tmp_path):
 
 
 def test_drafts_stay_at_home(tmp_path):
-    make_bundle(tmp_path/"bundle", 0.2, draft=True)
+    weighted(tmp_path/"bundle", 0.2, draft=True)
     home, abroad = roster.Roster(tmp_path/"bundle"), roster.Roster(tmp_path/"bundle", drafts=False)
     home.look(); abroad.look()
     assert home.ready()[0] and told(home)["draft"] and not abroad.ready()[0]
     assert "is a draft, and drafts answer on this machine only" in told(abroad)["problem"]
-    shutil.rmtree(tmp_path/"bundle"); make_bundle(tmp_path/"bundle", 0.4); abroad.look()
+    shutil.rmtree(tmp_path/"bundle"); weighted(tmp_path/"bundle", 0.4); abroad.look()
     assert abroad.ready()[0]
-    shutil.rmtree(tmp_path/"bundle"); make_bundle(tmp_path/"bundle", 0.6, draft=True); abroad.look()
+    shutil.rmtree(tmp_path/"bundle"); weighted(tmp_path/"bundle", 0.6, draft=True); abroad.look()
     assert abroad.ready()[0] and score(pick(abroad).model) == pytest.approx(0.2) and "is a draft" in told(abroad)["problem"]
 
 
 def test_the_folder_of_one_bundle(tmp_path):
     "Made anew, broken, gone, and whole again"
-    r = roster.Roster(make_bundle(tmp_path/"bundle", 0.2), every=0.02)
+    r = roster.Roster(weighted(tmp_path/"bundle", 0.2), every=0.02)
     r.start()
     first = told(r)["version"]
     assert len(first) == 12 and score(pick(r).model) == pytest.approx(0.1)
-    make_bundle(tmp_path/"next", 0.4); os.rename(tmp_path/"bundle", tmp_path/"old"); os.rename(tmp_path/"next", tmp_path/"bundle")
+    weighted(tmp_path/"next", 0.4); os.rename(tmp_path/"bundle", tmp_path/"old"); os.rename(tmp_path/"next", tmp_path/"bundle")
     wait(lambda: told(r)["version"] != first)
     assert score(pick(r).model) == pytest.approx(0.2) and told(r)["before"] == first
     (tmp_path/"bundle"/"model.onnx").write_bytes(b"swapped on the way")
@@ -362,7 +354,7 @@ def test_only_the_models_that_are_wanted(stock):
 
 def test_a_registry_without_a_champion(tmp_path):
     stock = registry.open_registry(str(tmp_path/"models"))
-    stock.add(make_bundle(tmp_path/"bundle", 0.2), "A", "a test", "1.0.0")
+    stock.add(weighted(tmp_path/"bundle", 0.2), "A", "a test", "1.0.0")
     r = roster.Roster(stock)
     r.look()
     assert not r.ready()[0] and "champion" in str(r.ready()[1])
@@ -430,7 +422,7 @@ def test_launches_by_command_while_serving(server, stock, tmp_path):
 def test_soak(tmp_path):
     "Half a minute of what benchmarks/soak.py does for ten"
     pytest.importorskip("psycopg", reason="psycopg is not installed")
-    words = ["--bundle", make_bundle(tmp_path/"bundle", 0.9), "--seconds", "40", "--every", "1", "--warm", "1", "--kill-every", "9"]
+    words = ["--bundle", weighted(tmp_path/"bundle", 0.9), "--seconds", "40", "--every", "1", "--warm", "1", "--kill-every", "9"]
     r = subprocess.run([sys.executable, ROOT/"benchmarks/soak.py", *words], capture_output=True, text=True, timeout=300)
     if "PostgreSQL is not installed" in r.stderr: pytest.skip("PostgreSQL is not installed")
     assert r.returncode == 0, r.stdout[-3000:] + r.stderr[-1000:]

@@ -10,7 +10,7 @@ from mlcycle.contract import Column
 from mlcycle.core import ProjectError
 from mlcycle.keys import open_keys
 from mlcycle.roster import Pick, Roster
-from mlcycle.web import HEAD, REST, SMALL, Crew, Lines, Meters, Settings, is_loopback, listen, make_app, read_settings, running, serve
+from mlcycle.web import HEAD, REST, SMALL, STAGE, Crew, Lines, Meters, Settings, is_loopback, listen, make_app, read_settings, running, serve
 
 ROW = {"x": 0.9, "plan": "pro"}
 PATH = "/v1/models/tiny:predict"
@@ -223,6 +223,66 @@ def test_more_than_it_can_bear_is_sent_away_and_health_is_still_told(roster):
         assert c.ask()[0] == 200 and 499 in [t["status"] for t in c.told()] # those that have left are no more in hand
 
 
+def test_who_does_not_read_the_answers_stops_nobody_and_is_shown_the_door(roster, monkeypatch):
+    monkeypatch.setattr("mlcycle.web.LINE", 1000)
+    with server(roster, concurrency=5, seconds=1) as c:
+        deaf = []
+        for _ in range(10): # more than may be at work: each waits until its answers can be written
+            s = socket.socket()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.connect(("127.0.0.1", c.port))
+            deaf.append(s)
+        for _ in range(400):
+            for s in deaf:
+                s.setblocking(False)
+                try: s.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                except (BlockingIOError, ConnectionError): pass
+        assert c.ask()[0] == 200 == c.ask(path="/v1/models/tiny:predict?explain=false")[0]
+        time.sleep(1.5)
+        for s in deaf:
+            s.settimeout(2) # not closed, all answers would come, and then nothing more
+            try:
+                while s.recv(1 << 16): pass
+            except ConnectionError: pass
+
+
+def test_what_is_sent_ahead_without_end_is_not_queued(roster):
+    with server(roster) as c:
+        one = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        assert raw(c.port, one*10 + one.replace(b"host:", b"connection: close\r\nhost:")).count(b"200 OK") == 11
+        assert raw(c.port, one*500).count(b"200 OK") < 30
+
+
+def test_a_body_that_is_lost_since_another_protocol_is_asked_for_is_told(call):
+    status, _, said = call.ask(connection="Upgrade, HTTP2-Settings", upgrade="h2c")
+    assert status == 400 and "Leave out `Upgrade`" in said["message"]
+
+
+# ---- the way of small requests
+
+
+def test_a_small_request_in_one_piece_is_answered_without_a_task_and_everything_else_with_one(roster, monkeypatch):
+    body, head = json.dumps({"rows": [ROW]}).encode(), f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\nx-request-id: r1\r\ncontent-length: %d\r\n"
+    with server(roster) as c:
+        tasks, before = [], c.app.predict
+        async def predict(*args): tasks.append(1); await before(*args)
+        monkeypatch.setattr(c.app, "predict", predict)
+        def sent(*parts, more="connection: close\r\n", b=body): return raw(c.port, *[p for p in ((head % len(b) + more + "\r\n").encode() + b,) if not parts], *parts, wait=0.05)
+        whole = sent()
+        assert not tasks and whole.startswith(b"HTTP/1.1 200 OK\r\ndate: ") and b"connection: close" in whole
+        strip = lambda said: re.sub(rb"date: [^\r]*\r\n", b"", said)
+        pieces = sent((head % len(body)).encode() + b"connection: close\r\n\r\n" + body[:5], body[5:])
+        assert len(tasks) == 1 and strip(pieces) == strip(whole) # the same answer, byte by byte
+        assert b" 200 OK" in sent(b=body + BIG) and len(tasks) == 2
+        assert b"100 Continue" in sent((head % len(body)).encode() + b"expect: 100-continue\r\nconnection: close\r\n\r\n", body) and len(tasks) == 3
+        one = (head % len(body)).encode() + b"\r\n" + body
+        assert raw(c.port, one*3 + one.replace(b"x-request", b"connection: close\r\nx-request")).count(b" 200 OK") == 4 # sent ahead: in their order
+        assert raw(c.port, one.replace(b"HTTP/1.1", b"HTTP/1.0")).count(b"connection: close") == 1
+        assert b" 422 " in sent(b=b'{"rows": [{"x": "a"}]}') and b" 422 " in sent(b=b"{")
+        monkeypatch.setattr(c.app, "work", lambda *a: 1/0)
+        assert b" 500 " in sent() and b"ZeroDivision" not in sent()
+
+
 # ---- who may ask
 
 
@@ -242,6 +302,19 @@ def test_without_a_key_nothing_but_health_and_the_page(guarded):
     status, _, body = c("GET", "/health/ready")
     assert status == 200 and body == {"status": "ready"} # no names of models
     assert c.ask(x_api_key="key_00000000_" + "a"*43)[0] == 401
+
+
+def test_only_rows_use_up_a_quota_of_rows(guarded):
+    c, s = guarded
+    for _ in range(5): assert c("GET", "/v1/models/tiny", x_api_key=s["few"])[0] == c("GET", "/v2/models/tiny/ready", x_api_key=s["few"])[0] == 200
+    assert [c.ask(x_api_key=s["few"])[0] for _ in range(4)] == [200, 200, 200, 429] and c("GET", "/v1/models/tiny", x_api_key=s["few"])[0] == 200
+
+
+def test_readiness_shows_a_key_its_models_only(guarded):
+    c, s = guarded
+    told = {who: c("GET", "/health/ready", x_api_key=s[who])[2] for who in ("tiny", "other", "all")}
+    assert (list(told["tiny"]["models"]), told["other"]["models"], told["all"]["keys"]) == (["tiny"], {}, "ok") and "log" not in told["tiny"]
+    assert c("GET", "/v1/models/", x_api_key=s["tiny"], host="evil.example")[0] == 404 # no way on to whatever the caller calls this machine
 
 
 def test_a_key_opens_its_models_only(guarded):
@@ -265,9 +338,8 @@ def test_rates_and_quotas(guarded):
 
 def test_counts_are_for_this_machine_and_for_keys_made_for_that(guarded):
     c, s = guarded
-    assert c("GET", "/metrics")[0] == 200 # from this machine
-    assert c("GET", "/metrics", x_forwarded_for="10.1.2.3")[0] == 401 # by a proxy on this machine, for somebody else
-    assert c("GET", "/metrics", x_forwarded_for="10.1.2.3", x_api_key=s["tiny"])[0] == 403 and c("GET", "/metrics", x_forwarded_for="10.1.2.3", x_api_key=s["all"])[0] == 200
+    assert c("GET", "/metrics")[0] == 401 # from this machine, too: a proxy or a page in a browser may be what asks
+    assert c("GET", "/metrics", x_api_key=s["tiny"])[0] == 403 and c("GET", "/metrics", x_api_key=s["all"])[0] == 200
 
 
 def test_without_keys_no_page_from_elsewhere_may_ask(call, roster):
@@ -387,6 +459,25 @@ class Log:
     def feedback(self, items): self.learnt += items if self.good else []; return self.good
 
 
+TENSORS = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [0.9]}, {"name": "plan", "shape": [1], "datatype": "BYTES", "data": ["pro"]}]}).encode()
+
+
+def test_an_answer_that_cannot_be_written_is_not_kept(roster, monkeypatch):
+    log = Log()
+    with server(roster, log=log) as c:
+        assert c("POST", "/v2/models/tiny/infer", TENSORS)[0] == 200 and len(log.records) == 1
+        monkeypatch.setattr("mlcycle.web.write_infer", lambda *a: 1/0)
+        assert c("POST", "/v2/models/tiny/infer", TENSORS)[0] == 500 and len(log.records) == 1
+
+
+def test_what_can_be_asked_for_says_the_champion_and_not_whoever_was_drawn_first(roster, monkeypatch):
+    class Drawn:
+        def __getattr__(self, name): return getattr(roster, name)
+        def pick(self, *about): first = roster.pick(*about); return Pick("a challenger of another form", "canary", None, "share", first.model)
+        def ask(self, name, pick, do): return do(pick.spare), pick._replace(model=pick.spare, spare=None)
+    with server(Drawn()) as c: assert c("POST", "/v2/models/tiny/infer", TENSORS)[0] == 200
+
+
 def test_what_is_answered_is_logged_first(roster, tmp_path):
     keys = open_keys(tmp_path/"keys.json"); secret = keys.make("shop")
     with server(roster, keys, log := Log()) as c:
@@ -405,6 +496,8 @@ def test_a_log_that_fails_is_told(roster):
         assert status == 200 and headers["x-logged"] == "false" and metrics(c)["model_unlogged_total"] == 1 and metrics(c)["model_log_ok"] == 0
         status, _, body = c("GET", "/health/ready")
         assert status == 200 and body["log"] == "the disk is full"
+        for good in (False, False, True): c.app.log.good = good; c.app.look()
+        assert [(l["level"], l["event"], l["problem"]) for l in c.told() if "problem" in l] == [("error", "problem", "the disk is full"), ("info", "well again", "")]
     with server(roster, log=Log(False)) as c: assert c("POST", "/v1/models/tiny/feedback", b'{"feedback": [{"id": "%s", "label": "yes"}]}' % (b"a"*24))[0] == 503
 
 
@@ -463,7 +556,14 @@ def test_settings_of_a_project_of_a_file_and_by_default(tmp_path):
         (tmp_path/"own.yaml").write_text(text)
         with pytest.raises(ProjectError) as e: read_settings(None, str(tmp_path/"own.yaml"))
         assert words in str(e.value) and "own.yaml" in str(e.value)
-    with pytest.raises(ProjectError, match="cannot be read"): read_settings(None, str(tmp_path/"none.yaml"))
+    with pytest.raises(ProjectError, match="There is no file .*none.yaml"): read_settings(None, str(tmp_path/"none.yaml"))
+    (tmp_path/"params.yaml").write_text("serve: {maxrows: 7, rows: 200}")
+    with pytest.raises(ProjectError, match="`serve.maxrows` .*did you mean `max_rows`"): read_settings(tmp_path)
+
+
+def test_the_stages_own_keys_are_known():
+    stage = importlib.import_module(f"{PACKAGE}.serve")
+    assert STAGE == set(stage.Params.model_fields) - set(Settings.model_fields)
 
 
 def test_the_parameters_of_the_project_are_the_defaults():
@@ -527,7 +627,7 @@ def test_what_cannot_start_says_why_and_ends(folder, tmp_path, words, reason):
         assert reason in s.text() and "Traceback" not in s.text()
 
 
-@pytest.mark.parametrize("words, reason", [(["--bundle", "b", "--host", "0.0.0.0"], "keys make"), (["--config", "x.yaml"], "cannot be read"), ([], "No bundle was named"), (["--bundle", "b", "--workers", "0"], "serve.workers"),
+@pytest.mark.parametrize("words, reason", [(["--bundle", "b", "--host", "0.0.0.0"], "keys make"), (["--config", "x.yaml"], "There is no file x.yaml"), ([], "No bundle was named"), (["--bundle", "b", "--workers", "0"], "`--workers` is 0"),
     (["--bundle", "b", "--keys", "none.json"], "no key in"), (["--bundle", "b", "--host", "no.such.machine.invalid"], "No machine is known")])
 def test_what_is_wrong_with_the_command_is_said_at_once(tmp_path, monkeypatch, capsys, words, reason):
     monkeypatch.chdir(tmp_path)
@@ -589,6 +689,11 @@ def test_killed_workers_are_replaced_and_traffic_goes_on(folder, tmp_path):
 def test_workers_end_when_their_parent_is_killed(folder, tmp_path):
     with Served(tmp_path, "--bundle", folder, "--workers", 2) as s:
         s.call().ask()
+        workers = s.workers()
+        for pid in workers: os.kill(pid, signal.SIGKILL) # the pipe that tells the end is one that does not wait by now
+        deadline = time.monotonic() + 10
+        while (set(s.workers()) & set(workers) or len(s.workers()) < 3) and time.monotonic() < deadline: time.sleep(0.05)
+        time.sleep(1)
         workers = s.workers()
         s.p.kill()
         deadline = time.monotonic() + 20
