@@ -3,8 +3,8 @@
     python benchmarks/serve.py [--rivals DIR] [--systems ours,echo,mlserver,mlserver-pipeline,…] [--seconds 5] [--rounds 3] [--bundle data/package/bundle]
 
 The same model, the same rows, one worker pinned to one core, the client on another one; the systems take turns. Ours has everything on: validation by the
-contract, an API key, the prediction log (SQLite), metrics. The others run as their documentation has it, without access log, key or log of predictions
-(nor do they have a contract to check): once with the ONNX graph of the bundle, once (-pipeline) with the scikit-learn pipeline that the graph was made
+contract, an API key, the prediction log (SQLite), metrics. No system writes a line for each request (ours: `serve.lines: problems`). The others run as
+their documentation has it, without key or log of predictions (nor do they have a contract to check): once with the ONNX graph of the bundle, once (-pipeline) with the scikit-learn pipeline that the graph was made
 from, which is what their own flavours serve. `echo` is a route as FastAPI's tutorial writes it (`body: dict`, which parses and checks), and the limit is
 a share of its throughput; `echo-raw` leaves out FastAPI's checks and stands here for information. DIR holds an environment for each rival (made on first
 use); their code is in benchmarks/rivals/.
@@ -51,7 +51,8 @@ def as_tensors(row, texts):
 def ours(desk, about, port):
     from mlcycle.keys import open_keys
     secret = open_keys(desk/"keys.json").make("benchmark", [about["name"]])
-    given = {"bundle": about["bundle"], "port": port, "workers": 1, "keys": desk/"keys.json", "log": f"sqlite:///{desk}/log.sqlite", "state": desk}
+    (desk/"limits.yaml").write_text("lines: problems\n") # as the others: no line for a request that went well
+    given = {"bundle": about["bundle"], "port": port, "workers": 1, "config": desk/"limits.yaml", "keys": desk/"keys.json", "log": f"sqlite:///{desk}/log.sqlite", "state": desk}
     run = "from mlcycle.cli import main; raise SystemExit(main())"
     command = [sys.executable, "-P", "-c", run, "serve", *(w for k, v in given.items() for w in (f"--{k}", str(v)))]
     return dict(command=command, path=f"/v1/models/{about['name']}:predict", headers={"authorization": f"Bearer {secret}"},

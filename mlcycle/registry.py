@@ -631,17 +631,18 @@ class Registry(Launcher):
         who, why, (files, new, data) = said(who, "who"), said(why, "why"), _packed(bundle)
         name = check_name(new.meta.name)
         while True:
-            known = next((v for v in self.versions(name) if v.digest == new.digest), None)
+            there = self.versions(name)
+            known = next((v for v in there if v.digest == new.digest), None)
             if known and version in (None, known.version): self._put(known, data); return known
-            number = check_number(version, known, self._numbers(name)) if version else self.proposed(name, files, new)
+            number = check_number(version, known, self._numbers(name)) if version else self.proposed(there, files, new)
             v = Version(name=name, version=number, digest=new.digest, when=now(), who=who, why=why, revision=revision, draft=new.meta.draft,
                         verdict=new.meta.verdict, metrics=_main_metric(new))
             self._put(v, data)
             if self.files.create(_version_place(name, number), _json(v)): return v # else somebody took the number just now
 
-    def proposed(self, name:str, files:dict[str,bytes], new:Bundle)->str: # As in 1.3.0
-        "Propose the number of a model's next version"
-        highest = next(reversed(self.versions(name)), None)
+    def proposed(self, there:list[Version], files:dict[str,bytes], new:Bundle)->str: # As in 1.3.0
+        "Propose the number of a model's next version, after those that were there; who adds the same bundle just now proposes the same"
+        highest = next(reversed(there), None)
         if highest is None: return propose_number(None, None, new, False)
         try: old, digest = self._opened(highest, read_sealed)
         except BundleBroken as e: raise BundleBroken(f"No number can be proposed: {e} Or name one: --version.") from None
