@@ -391,9 +391,11 @@ def soak(a, desk):
     try:
         asker = Asker(server, name, rows, models, operator)
         if os.cpu_count() > 1 and a.pin: [os.sched_setaffinity(p, {0}) for p in [server.process.pid, *server.workers()]]; os.sched_setaffinity(0, {1})
+        operator.launch("shadow", "1.1.0", share=0.3)  # what is borne while all are at work, the database as well
         measured = load.closed_loop(server.port, asker.bodies, 8, a.warm, server.headers, f"/v1/models/{name}:predict")
-        rate, mib = a.share*measured.rate, server.mib()
-        print(f"capacity {measured.rate:,.0f} requests a second (8 clients, key, log and metrics on); {rate:,.0f} a second for {a.seconds:g} s", flush=True)
+        operator.stop_launch()
+        rate, mib = 0.8*measured.rate, server.mib()
+        print(f"capacity {measured.rate:,.0f} requests a second (8 clients; key, log, metrics and a shadow on); {rate:,.0f} a second for {a.seconds:g} s", flush=True)
         operator.start()
         asker.run(rate, a.seconds)
         operator.over.set(); operator.join(60)
@@ -432,8 +434,7 @@ if __name__ == "__main__":
     p.add_argument("--bundle", default=ROOT/"data/package/bundle", help="folder of the bundle that the versions are made from")
     p.add_argument("--seconds", type=float, default=600., help="how long")
     p.add_argument("--every", type=float, default=3., help="seconds between two changes")
-    p.add_argument("--share", type=float, default=0.8, help="of the capacity measured; that of one version alone, while challengers and a database that catches up take their part, too")
-    p.add_argument("--warm", type=float, default=5., help="seconds in which the capacity is measured")
+    p.add_argument("--warm", type=float, default=20., help="seconds in which the capacity is measured")
     p.add_argument("--workers", type=int, default=1, help="of the server")
     p.add_argument("--kill-every", type=float, default=0., help="seconds between two kill -9 of a worker; 0: none")
     p.add_argument("--pin", action="store_true", help="server on the first core, the rest on the second")

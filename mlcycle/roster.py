@@ -275,20 +275,20 @@ class Changes(Launches):
         super().__init__(every)
         self.source, self.threads, self.drafts = source, threads, drafts
 
-    def change(self, name:str, state:State)->list[str]: # What is wrong
-        "Bring a model to what is wanted, as far as that is fit to answer"
+    def change(self, name:str, state:State)->tuple[Plan|None, list[str]]: # The new plan (None: as it was), what is wrong
+        "Plan what is wanted, as far as that is fit to answer"
         old, wanted = self._plans.get(name), state.aliases.get("champion")
-        if wanted is None: return [_say_none(name, self.source.names())]
+        if wanted is None: return None, [_say_none(name, self.source.names())]
         launch, challenger, faults = _challenger(state)
         before = old and (old.before if old.champion == wanted else old.champion)
         models, more = _gather(self, name, [wanted, *state.aliases.values(), challenger, before], old.models if old else {})
         faults += more
         champion = wanted if wanted in models else before or self._last_good(name, models)
-        if champion is None: return faults
+        if champion is None: return None, faults
         if launch and challenger in models and challenger != champion: unfit = _unfit(launch, models[champion], models[challenger])
         else: unfit, launch = [], None
-        self._put(name, Plan(models, state, champion, before if champion == wanted else None, *((launch, challenger) if launch and not unfit else ())))
-        return faults + unfit
+        plan = Plan(models, state, champion, before if champion == wanted else None, *((launch, challenger) if launch and not unfit else ()))
+        return plan, faults + unfit
 
     def _last_good(self, name, models):
         "In a process that has just begun: load what was champion before the one that is broken"
@@ -298,11 +298,10 @@ class Changes(Launches):
 
     def _put(self, name, plan):
         "Replace a plan; a challenger that was taken off stays off, and one that goes on is judged on"
-        with self._lock:
-            old = self._plans.get(name)
-            if name in self._off and self._off[name][0] == plan.state.launch: plan = plan.without()
-            elif old and (old.launch, old.challenger) == (plan.launch, plan.challenger): plan.probation = old.probation
-            self._plans[name] = plan
+        old = self._plans.get(name)
+        if name in self._off and self._off[name][0] == plan.state.launch: plan = plan.without()
+        elif old and (old.launch, old.challenger) == (plan.launch, plan.challenger): plan.probation = old.probation
+        self._plans[name] = plan
         if old is None or old.champion != plan.champion: log.info("`%s`: version %s answers", name, plan.champion)
 
 # %% ../nbs/30_roster.ipynb #cell-21
@@ -347,6 +346,7 @@ class Looks(Faults):
         "Look at the source once"
         for name in list(self._off): self._write_down(name)
         names, faults = self._names()
+        if "*" in self._faults and not faults: self._fault("*", None) # before anything new answers
         for name in names: self._look_at(name)
         for gone in [] if faults else {*self._plans, *self._faults} - {*names, "*"}: self._plans.pop(gone, None); self._fault(gone, None)
         self._fault("*", faults if faults or self._plans or self._faults.keys() - {"*"} else [NO_CHAMPION])
@@ -364,7 +364,10 @@ class Looks(Faults):
         seen, due, pause = self._again.get(name, (None, 0., 0.))
         if state == seen and (name not in self._faults or time.monotonic() < due): return
         pause = min(max(2*pause, self.every), 60.) if state == seen else self.every
-        self._fault(name, self.change(name, state))
+        plan, faults = self.change(name, state)
+        with self._lock: # who asks `ready` sees both, or neither
+            if plan: self._put(name, plan)
+            self._fault(name, faults)
         give_back()
         self._again[name] = state, time.monotonic() + pause, pause
 
@@ -392,7 +395,7 @@ class Roster(Looks):
     def ready(self)->tuple[bool, dict]: # Can all answer that should? Model → what answers, what was wanted, what is wrong (`*`: with the source)
         "Tell the truth about what is served"
         names = self.wanted or sorted({*self._plans, *self._faults} - {"*"})
-        told = {n:self._told(n) for n in [*names, *({"*"} & {*self._faults})]}
+        with self._lock: told = {n:self._told(n) for n in [*names, *({"*"} & {*self._faults})]}
         return bool(names) and all(n in self._plans for n in names), told
 
     def stop(self):

@@ -138,3 +138,12 @@ def toy(_toy, tmp_path, home):
     "The small house after one run and one commit, to do with as you like"
     shutil.copytree(_toy.root, tmp_path/"house", ignore=shutil.ignore_patterns("*.sock"))
     return House(tmp_path/"house", home)
+
+
+@pytest.fixture(scope="module")
+def wide_bundle(request, tmp_path_factory):
+    "The folder of a bundle around a graph written by hand, with the columns `WIDE` of the module that asks"
+    from bundles import by_hand
+    folder = tmp_path_factory.mktemp("b")/"bundle"
+    by_hand(folder, columns=request.module.WIDE)
+    return folder

@@ -116,17 +116,10 @@ def still_right(port):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("b")/"bundle"
-    by_hand(folder, columns=WIDE)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def served(folder, tmp_path_factory):
+def served(wide_bundle, tmp_path_factory):
     "A server in this process, its log (a file), and its own lines"
     desk = tmp_path_factory.mktemp("served")
-    roster = Roster(folder)
+    roster = Roster(wide_bundle)
     roster.start()
     log, lines = open_log(None, desk), os.open(desk/"lines", os.O_CREAT | os.O_RDWR)
     app = make_app(roster, Settings(max_rows=20, max_kib=64), log=log, local=True, lines=Lines(lines))
@@ -217,10 +210,10 @@ def test_the_interface_is_as_it_is_written_at_length(served, tmp_path):
 # ---- against the command, as people start it
 
 @pytest.fixture
-def server(folder, tmp_path):
+def server(wide_bundle, tmp_path):
     "`serve` in a process of its own, outside any project; its port and its process"
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", f"from {PACKAGE}.cli import main; raise SystemExit(main())", "serve", "--bundle", str(folder), "--port", "0", "--state", str(tmp_path/"state")], cwd=tmp_path, env=env, stderr=open(tmp_path/"lines", "w"), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", f"from {PACKAGE}.cli import main; raise SystemExit(main())", "serve", "--bundle", str(wide_bundle), "--port", "0", "--state", str(tmp_path/"state")], cwd=tmp_path, env=env, stderr=open(tmp_path/"lines", "w"), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while not (found := re.search(r'"port":(\d+)', (tmp_path/"lines").read_text())): assert process.poll() is None and time.monotonic() < deadline, (tmp_path/"lines").read_text(); time.sleep(0.05)
     while True:

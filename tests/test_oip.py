@@ -16,21 +16,14 @@ WIDE = [*COLUMNS, Column(name="age", type="integer"), Column(name="seen", type="
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("b")/"bundle"
-    by_hand(folder, columns=WIDE)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(folder):
+def model(wide_bundle):
     from mlcycle.bundle import load_bundle
-    return Model(load_bundle(folder), "1.2.0")
+    return Model(load_bundle(wide_bundle), "1.2.0")
 
 
 @pytest.fixture(scope="module")
-def port(folder):
-    roster = Roster(folder)
+def port(wide_bundle):
+    roster = Roster(wide_bundle)
     roster.start()
     with running(make_app(roster, Settings(max_rows=50), local=True)) as port: yield port
     roster.stop()

@@ -309,7 +309,7 @@ def test_a_challenger_that_cannot_stand_in_is_not_launched(stock, tmp_path):
         launch = {"kind": "canary", "share": 1.0} | launch
         with pytest.raises(core.ProjectError) as e: set_launch(stock, launch)  # the registry refuses it
         assert words in str(e.value)
-        r._fault("tiny", r.change("tiny", registry.State(sequence=99, aliases={"champion": "1.0.0"}, launch=launch)))  # and the server, should one have got in
+        r._follow("tiny", registry.State(sequence=99, aliases={"champion": "1.0.0"}, launch=launch))  # and the server, should one have got in
         assert r.ready()[0] and pick(r).role == "champion" and words in told(r)["problem"], launch
 
 
@@ -343,6 +343,26 @@ def test_the_folder_of_one_bundle(tmp_path):
     os.rename(tmp_path/"old", tmp_path/"bundle"); wait(lambda: told(r)["version"] == first)
     assert broken().strip() == ""
     r.stop()
+
+
+def test_version_and_problem_are_told_together(tmp_path):
+    "Whoever asks while a change is under way hears of the state before it, or of the one after"
+    r = roster.Roster(weighted(tmp_path/"bundle", 0.2))
+    all_of = lambda: (told(r)["version"], [t["problem"] for t in r.ready()[1].values() if t["problem"]])
+    r.look()
+    first = told(r)["version"]
+    os.rename(tmp_path/"bundle", tmp_path/"old"); r.look()
+    assert "No bundle" in all_of()[1][0]
+    weighted(tmp_path/"bundle", 0.4); (tmp_path/"bundle"/"model.onnx").write_bytes(b"swapped on the way"); r.look()
+    assert "model.onnx was changed" in all_of()[1][0]
+    shutil.rmtree(tmp_path/"bundle"); r.look()
+    keep, heard, over = r._fault, [], threading.Event()
+    r._fault = lambda *args: (time.sleep(0.1), keep(*args))
+    asker = threading.Thread(target=lambda: [heard.append(all_of()) or time.sleep(0.005) for _ in iter(over.is_set, True)])
+    weighted(tmp_path/"bundle", 0.6)
+    asker.start(); r.look(); over.set(); asker.join()
+    assert told(r)["version"] != first and all_of()[1] == [] and len(heard) > 10
+    assert not [h for h in heard if h[0] != first and h[1]]
 
 
 def test_only_the_models_that_are_wanted(stock):
