@@ -199,7 +199,7 @@ def check_leaks(
     return check("ASSESS-01", found, len(found), words + (f" Left out already, by the role `leaking`: {', '.join(f'`{c}`' for c in out)}." if out else ""))
 
 def check_twins(
-    split:dict, # As `split.json` holds it
+    split:dict, # As `learned.json` holds it
 )->dict: # As `check` gives it
     "See whether other splits hold rows that are nearly the same as training rows, more than by chance"
     found = split["near_duplicates"]

@@ -169,8 +169,8 @@ def _evaluation_data(s):
 
 def _training_data(s):
     data = s.origin["data"]
-    return {"source":data.get("source"), "rows_of_the_source":data.get("rows"), "sha256":data.get("sha256"), "rows_learned_from":s.profile["rows"],
-        "synthetic":is_synthetic(s.origin),
+    return {"source":data.get("source"), "rows_learned_from":s.profile["rows"], "synthetic":is_synthetic(s.origin),
+        "sha256":s.origin.get("files", {}).get("data/prepare/train.parquet"),
         "target":s.profile["target"], "columns":s.profile["columns"], "scores_on_validation_rows":s.profile["scores"]}
 
 # %% ../nbs/30_card.ipynb #cell-12
@@ -440,8 +440,7 @@ def _page_training_data(c):
     scores = t["scores_on_validation_rows"]
     what = "The probability of the likeliest class" if len(t["target"].get("classes", ())) > 2 else "What it answers"
     said = f"{what} for the validation rows, which it did not learn from: {say_spread(scores)}" + (f"; dotted: the threshold {cut:.4g}" if cut is not None else "")
-    pairs = {"source":words(t["source"]), "rows of the source":words(t["rows_of_the_source"]), "SHA-256":tag("code", words(t["sha256"])),
-        "rows learned from":words(t["rows_learned_from"]), "target in these":words(target)}
+    pairs = {"source":words(t["source"]), "rows learned from":words(t["rows_learned_from"]), "SHA-256":tag("code", words(t["sha256"])), "target in these":words(target)}
     return say_pairs(pairs) + tag("figure", draw_bars(scores, 420, 90, cut), tag("figcaption", said))
 
 # %% ../nbs/30_card.ipynb #cell-28

@@ -9,7 +9,9 @@ __all__ = ['project', 'package', 'own_code', 'parser', 'main']
 import argparse, errno, os, sys
 from pathlib import Path
 
+from .loop import add_loop
 from .ship import FREE, add_commands
+from .watch import add_monitor, run_monitor
 
 # %% ../nbs/99_cli.ipynb #cell-4
 def project(
@@ -98,7 +100,7 @@ def parser()->argparse.ArgumentParser: # What the command understands
     name = package()
     form = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(prog=name, formatter_class=form, description="The machine-learning lifecycle as a chain of notebooks.",
-        epilog=f"First steps:\n  {name} run            run the whole chain; only what has changed is run\n  {name} status         what would run, and why\n  {name} run train      run up to one stage\n\nPlain `dvc repro`, `dvc metrics show`, `dvc exp run -S train.trials=5` work as well: `{name} run` is `dvc repro`\nwith a display, a summary, and the last good results brought back after a failure.\n\nExit codes: 0 done, 1 a stage failed, 2 wrong parameters, input or usage, 3 refused after a verdict (charter: launch), 130 interrupted.")
+        epilog=f"First steps:\n  {name} run            run the whole chain; only what has changed is run\n  {name} status         what would run, and why\n  {name} run train      run up to one stage\n\nPlain `dvc repro`, `dvc metrics show`, `dvc exp run -S train.trials=5` work as well: `{name} run` is `dvc repro`\nwith a display, a summary, and the last good results brought back after a failure.\n\nExit codes: 0 done, 1 a stage failed, 2 wrong parameters, input or usage, 3 refused after a verdict (charter: launch), 130 interrupted.\n`monitor` says by 3 and 4 how grave it is.")
     sub = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     def command(verb, run, help, more=""):
         p = sub.add_parser(verb, help=help, description=f"{help[0].upper()}{help[1:]}.{more}", formatter_class=form)
@@ -118,7 +120,9 @@ def parser()->argparse.ArgumentParser: # What the command understands
     _leaderboard_words(command("leaderboard", _leaderboard, "rank the trials of a run, or the runs of all commits and DVC experiments"))
     p = command("restore", _restore, "bring back the last good results of stages after a failure")
     p.add_argument("stages", nargs="*", metavar="STAGE", help="only these (default: all)")
+    add_loop(command)
     add_commands(command)
+    add_monitor(command)
     p = command("show", _show, "make HTML pages of the executed notebooks, and print where they are")
     p.add_argument("stages", nargs="*", metavar="STAGE", help="only these (default: all)")
     return top
@@ -154,7 +158,7 @@ def main(
     argv = sys.argv[1:] if argv is None else argv
     if not argv: parser().print_help(); return 2
     args, root = parser().parse_args(argv), project(Path.cwd())
-    if root is None and args.run not in FREE:
+    if root is None and args.run not in (*FREE, run_monitor):
         print(f"No project here: neither {Path.cwd()} nor a folder above holds dvc.yaml and params.yaml. Change into the project's folder first.", file=sys.stderr); return 2
     if root is not None: own_code(root, argv)
     try: return args.run(root, args)

@@ -175,7 +175,7 @@ def _take_lock(
     return f
 
 # %% ../nbs/00_core.ipynb #cell-30
-SEALED = {"data/prepare/test.parquet":"evaluate"} # rows that only one stage may open
+SEALED = {"data/prepare/test.parquet":("evaluate", "retrain")} # rows, and who may open them: nobody who chooses or tunes
 
 # %% ../nbs/00_core.ipynb #cell-31
 class Desk:
@@ -195,8 +195,8 @@ class Desk:
         path:str, # From the project's folder, such as `data/prepare/train.parquet`
     )->Path: # Where it is
         "Say where an input lies, if it is there and this stage may open it"
-        owner = SEALED.get(path, self.verb)
-        if owner != self.verb: raise ProjectError(f"Stage `{self.verb}` may not open {path}: the test rows are sealed for all but `{owner}`.")
+        openers = SEALED.get(path, (self.verb,))
+        if self.verb not in openers: raise ProjectError(f"Stage `{self.verb}` may not open {path}: the test rows are sealed for all but {' and '.join(f'`{o}`' for o in openers)}.")
         if not (self.root/path).exists():
             raise ProjectError(f"{path} is missing, and stage `{self.verb}` needs it. Run `dvc repro {Path(path).parts[1]}` to make it, or `dvc pull` to fetch it.")
         return self.root/path

@@ -22,14 +22,14 @@ from .assess import some_rows
 from .champion import Champion, beside_champion, meet_champion
 from .contract import Contract, inputs, labels, read_contract
 from .core import ProjectError, Section, Stage, read_params
-from .errors import as_written, find_segments, judge_slices, plot_kinds, plot_slices, row_losses, slice_rows, worst_rows
+from .errors import as_written, find_segments, judge_slices, plot_kinds, plot_slices, slice_rows, worst_rows
 from .explain import contributions, dependence, group_alike, importance, pick_rows, plot_contributions, plot_dependence, plot_importance
 from .fair import differences, measure_fairness, plot_fair_gaps, plot_fairness
 from .folds import make_folds, ties
 from .frame import quote_charter
-from .gate import CUT_BY, ask_better, ask_charter, ask_fair, ask_winner, decide_within, gate_table, judge_gate, other_ways, plot_value, remarks, say_worth, settle_threshold, value_case, value_curve
+from .gate import CUT_BY, ask_better, ask_charter, ask_fair, ask_winner, gate_table, judge_gate, other_ways, plot_value, remarks, say_worth, settle_threshold, value_case, value_curve
 from .judge import NOTHING, at_capacity, bin_of, calibration_error, claims, difference, judge_band
-from .metrics import METRICS, Metric, constant, decide, flat_metrics, full_metrics, intervals, main_metric, todays_way
+from .metrics import METRICS, Metric, constant, decide, decide_within, flat_metrics, full_metrics, intervals, main_metric, row_losses, todays_way
 from .models import find_band, load_model, make_pipeline, predict, predict_band, save_model, widen
 from .recipe import make_recipe, plan
 from .robust import judge_periods, overfit, plot_judged_periods, plot_robustness, robustness, tell_shift

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['CUT_BY', 'FEW', 'cuts', 'cut_by_metric', 'cut_by_costs', 'cut_metric', 'settle_threshold', 'value_curve',
-           'plot_value', 'decide_within', 'other_ways', 'value_case', 'say_worth', 'ask_charter', 'ask_better',
-           'ask_winner', 'ask_fair', 'remarks', 'judge_gate', 'say_line', 'quote', 'gate_table']
+           'plot_value', 'other_ways', 'value_case', 'say_worth', 'ask_charter', 'ask_better', 'ask_winner', 'ask_fair',
+           'remarks', 'judge_gate', 'say_line', 'quote', 'gate_table']
 
 # %% ../nbs/20_gate.ipynb #cell-2
 import numpy as np
 import pandas as pd
 
 from .judge import NOTHING, all_metrics
-from .metrics import Metric, better, bootstrap, break_even, cost_each, decide, do_nothing, mean_interval, most_likely, todays_way
+from .metrics import Metric, better, bootstrap, break_even, cost_each, do_nothing, mean_interval, todays_way
 from .models import EXPLAINABLE
 
 # %% ../nbs/20_gate.ipynb #cell-5
@@ -119,17 +119,6 @@ def plot_value(
     return fig
 
 # %% ../nbs/20_gate.ipynb #cell-17
-def decide_within(
-    p:np.ndarray, # Predictions: probabilities [rows, classes], or values
-    task:str, # binary, multiclass or regression
-    threshold:float|None, # Two classes only
-    capacity:float|None, # Largest share of the cases that can be acted on
-)->np.ndarray: # See `metrics.cost_each`
-    "Decide, and act on no more than can be acted on"
-    called = decide(p, threshold)
-    return most_likely(p[:, 1], called == 1, capacity) if task == "binary" else called
-
-# %% ../nbs/20_gate.ipynb #cell-18
 def other_ways(
     table:pd.DataFrame, # Rows to decide about
     known:np.ndarray, # Truth of the validation rows
@@ -145,10 +134,10 @@ def other_ways(
         ways["today"] = np.where(np.isnan(today), ways["nothing"], today) # where today has no forecast, it does nothing
     return ways
 
-# %% ../nbs/20_gate.ipynb #cell-19
+# %% ../nbs/20_gate.ipynb #cell-18
 def value_case(
     y:np.ndarray, # Truth
-    chosen:np.ndarray, # What the model decides, see `decide_within`
+    chosen:np.ndarray, # What the model decides, see `metrics.decide_within`
     others:dict, # {way: decisions}, see `other_ways`
     task:str, # binary, multiclass or regression
     costs:dict, # See `metrics.cost_each`
@@ -161,7 +150,7 @@ def value_case(
     gains = mean_interval(there - own[:, None], **how)
     return out | {way:{"cost":float(c), "gain":g} for way, c, g in zip(others, there.mean(0), gains)}
 
-# %% ../nbs/20_gate.ipynb #cell-21
+# %% ../nbs/20_gate.ipynb #cell-20
 def say_worth(
     worth:dict, # As `value_case` gives it
     money:str|None=None, # The charter's currency
@@ -178,7 +167,7 @@ def say_worth(
 
 _WAYS = {"nothing":"doing nothing", "everybody":"acting on everybody", "today":"today's way"}
 
-# %% ../nbs/20_gate.ipynb #cell-24
+# %% ../nbs/20_gate.ipynb #cell-23
 def _line(
     name:str, # What is asked, in words
     rule:str, # When it counts as reached
@@ -213,7 +202,7 @@ def _hold(
     "Ask that the model is not surely worse; where nobody can say, it may be"
     return _line(name, "its interval must not lie below 0", 0., gap, gap["high"] >= -NOTHING, gap["high"])
 
-# %% ../nbs/20_gate.ipynb #cell-25
+# %% ../nbs/20_gate.ipynb #cell-24
 def ask_charter(
     metrics:dict, # {metric: {value, low, high}}
     metric:Metric, # What decides
@@ -231,7 +220,7 @@ def ask_charter(
 _TAKES = dict.fromkeys(["precision_at_capacity", "recall_at_capacity"], "to measure it takes `frame.capacity`") | \
     dict.fromkeys(["interval_coverage", "interval_width", "pinball"], "to measure it takes prediction intervals (`train.interval`)")
 
-# %% ../nbs/20_gate.ipynb #cell-26
+# %% ../nbs/20_gate.ipynb #cell-25
 def ask_better(
     metrics:dict, # {metric: {value, low, high}}, and `worth` where there are costs
     metric:Metric, # What decides
@@ -256,7 +245,7 @@ def ask_winner(
     if not goal["explainable"]: return out
     return out + [_line("explainable", "one of these candidates", ", ".join(EXPLAINABLE), winner["candidate"], winner["candidate"] in EXPLAINABLE)]
 
-# %% ../nbs/20_gate.ipynb #cell-27
+# %% ../nbs/20_gate.ipynb #cell-26
 def ask_fair(
     gaps:pd.DataFrame, # As `fair.measure_fairness` gives them: column, measure, value, low, high
     limits:dict, # {measure: largest gap}, `fairness` of the charter
@@ -272,7 +261,7 @@ def ask_fair(
             "the charter limits it, and no column is marked (`frame.sensitive`)", limit, "not measured", False) for c in lacking]
     return out
 
-# %% ../nbs/20_gate.ipynb #cell-29
+# %% ../nbs/20_gate.ipynb #cell-28
 FEW = 10 # rows of a class below which a bootstrap interval can't be trusted
 
 def remarks(
@@ -297,7 +286,7 @@ def remarks(
         out.append(f"The rarest class has {rarest} test {'row' if rarest == 1 else 'rows'}: by so few, nobody can say how good the model is, and the intervals are narrower than they should be. Raise `prepare.test`, or bring more rows of that class.")
     return out
 
-# %% ../nbs/20_gate.ipynb #cell-30
+# %% ../nbs/20_gate.ipynb #cell-29
 def judge_gate(
     asked:list[dict], # Requirements, as the functions above give them
     charter:dict, # As `frame` wrote it
@@ -329,7 +318,7 @@ def quote(charter:dict)->dict: # What the gate is judged against
     "Take from the charter what belongs beside a verdict"
     return {k:charter[k] for k in ("decision", "decides", "owner", "without_ml", "minimum", "aim", "guardrails", "costs", "capacity")}
 
-# %% ../nbs/20_gate.ipynb #cell-33
+# %% ../nbs/20_gate.ipynb #cell-32
 def gate_table(
     gate:dict, # As `judge_gate` gives it
 )->pd.DataFrame: # requirement, passed, asked, found, low, high, rule; one line each

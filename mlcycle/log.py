@@ -607,11 +607,12 @@ def read_log(
     store = open_store()
     try:
         names = ["at", "id", *(n for n in PREDICTIONS if n not in ("at", "id", "model", "warnings"))]
-        truth = "(select coalesce(f.label, cast(f.value as text)) from feedback f where f.id = p.id and f.model = p.model order by f.at desc limit 1)"
-        wanted = ", ".join([store.TEXT.format("p.at"), *(f"cast(p.{n} as text)" if PREDICTIONS[n] == "json" else f"p.{n}" for n in names[1:]), truth])
+        last = "(select {} from feedback f where f.id = p.id and f.model = p.model order by f.at desc limit 1)"
+        truth, known = last.format("coalesce(f.label, cast(f.value as text))"), last.format(store.TEXT.format("f.at"))
+        wanted = ", ".join([store.TEXT.format("p.at"), *(f"cast(p.{n} as text)" if PREDICTIONS[n] == "json" else f"p.{n}" for n in names[1:]), truth, known])
         at, id, m = since or store.BEGIN, "", store.MARK
         sql = f"select {wanted} from predictions p where model = {m} and (at, id) > ({m}, {m}) order by at, id limit {size}"
         while found := store.run(sql, (model, at, id)):
             at, id = found[-1][:2]
-            yield _part(found, [*names, "truth"])
+            yield _part(found, [*names, "truth", "known"])
     finally: store.close()

@@ -10,7 +10,6 @@ __all__ = ['MOST', 'auc', 'draw_rows', 'is_gap', 'strength', 'say_strength', 'ad
 import numpy as np
 import pandas as pd
 from scipy.stats import chi2
-from sklearn.tree import DecisionTreeRegressor
 
 from .contract import Contract, inputs, labels
 from .metrics import find_edges
@@ -55,6 +54,7 @@ def _places(values):
 # %% ../nbs/09_strength.ipynb #cell-9
 def _tree(places, answers, learn, weights, leaves):
     "Learn a tree from some rows, guess the answers of all (n, k)"
+    from sklearn.tree import DecisionTreeRegressor
     tree = DecisionTreeRegressor(max_leaf_nodes=leaves, min_samples_leaf=3, random_state=0)
     return tree.fit(places[learn, None], answers[learn], weights[learn]).predict(places[:, None]).reshape(answers.shape)
 

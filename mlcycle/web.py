@@ -186,7 +186,7 @@ class Lines:
     def __init__(self,
         fd:int=2, # Where
     ):
-        self.fd, self.dropped, self._waiting, self._timer, self._out, self._thread = fd, 0, [], None, SimpleQueue(), None
+        self.fd, self.dropped, self._waiting, self._timer, self._out, self._thread, self._lock = fd, 0, [], None, SimpleQueue(), None, threading.Lock()
 
     def later(self, loop, write, *about):
         "Take what `write` makes a line of; it is written soon"
@@ -204,7 +204,8 @@ class Lines:
     def put(self, **facts): self._hand_on([facts]) # now
 
     def _hand_on(self, lines):
-        if self._thread is None: self._thread = threading.Thread(target=self._run, name="lines", daemon=True); self._thread.start()
+        with self._lock:
+            if self._thread is None: self._thread = threading.Thread(target=self._run, name="lines", daemon=True); self._thread.start()
         if lines: self._out.put(b"".join(orjson.dumps(l, default=str, option=orjson.OPT_APPEND_NEWLINE) for l in lines))
 
     def _run(self):
@@ -217,8 +218,8 @@ class Lines:
         "Write what is left, if somebody reads it"
         self.flush()
         self._out.put(b"")
-        if self._thread: self._thread.join(seconds)
-        self._thread = None
+        with self._lock: thread, self._thread = self._thread, None
+        if thread: thread.join(seconds)
 
 # %% ../nbs/30_web.ipynb #cell-22
 class Heard(logging.Handler):

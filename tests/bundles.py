@@ -24,7 +24,7 @@ def graph(columns, task, interval):
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
 
 
-def by_hand(folder, name="tiny", columns=COLUMNS, task="binary", threshold=0.3, interval=None, draft=False):
+def by_hand(folder, name="tiny", columns=COLUMNS, task="binary", threshold=0.3, interval=None, draft=False, profile=None):
     "A whole bundle; `columns` need a number called x"
     classes = CLASSES[task]
     contract = Contract(name=name, task=task, positive="yes" if task == "binary" else None, classes=classes,
@@ -32,7 +32,7 @@ def by_hand(folder, name="tiny", columns=COLUMNS, task="binary", threshold=0.3, 
     features = contract.features
     meta = Meta(version=1, name=name, task=task, classes=classes, positive="yes" if task == "binary" else None, threshold=threshold if task == "binary" else None, target_scale=1., draft=draft, verdict="pass",
         estimator="by hand", inputs={c.name: c.name for c in features}, tolerance=1e-4, interval=interval)
-    for file, content in {"model.onnx": graph(features, task, interval), "contract.json": contract, "bundle.json": meta}.items(): write_file(content, folder/file)
+    for file, content in {"model.onnx": graph(features, task, interval), "contract.json": contract, "bundle.json": meta, "profile.json": profile or {}}.items(): write_file(content, folder/file)
     for file in FILES: (folder/file).exists() or write_file({} if file.endswith(".json") else "by hand\n", folder/file)
     seal(folder)
     return load_bundle(folder)

@@ -86,7 +86,9 @@ def make_toy(root, home):
     house.write("nbs/02_sums.ipynb", notebook("# Sums", "#| default_exp sums", "#| export\ndef one(): return 1", "#| export\ndef add(x, y):\n    'Add'\n    return x + y*one()", "#| export\ndef unused(): return 0"))
     house.write("nbs/96_agree.ipynb", notebook("# Agree", "#| default_exp agree", "#| export\ndef accept(*args): return 0\ndef print_contract(*args): return 0\ndef print_diff(*args): return 0"))
     house.write("nbs/97_compare.ipynb", notebook("# Compare", "#| default_exp compare", "#| export\ndef print_board(*args): return 0\ndef print_runs(*args): return 0"))
+    house.write("nbs/98_loop.ipynb", notebook("# Loop", "#| default_exp loop", "#| export\ndef add_loop(command): return None"))
     house.write("nbs/98_ship.ipynb", notebook("# Ship", "#| default_exp ship", "#| export\nFREE = ()\ndef add_commands(command): return None"))
+    house.write("nbs/98_watch.ipynb", notebook("# Watch", "#| default_exp watch", "#| export\ndef run_monitor(root, args): return 0\ndef add_monitor(command): return None"))
     house.write("nbs/11_first.ipynb", stage("first", [], "out = {'value': p.step}"))
     house.write("nbs/21_alpha.ipynb", stage("alpha", ["data/first/out.json"], "out = {'value': more(x['value'], p.step)}",
                 exports=[f"#| export\nfrom {PACKAGE}.sums import add", "#| export\ndef more(x, y): return add(x, y)", "#| export\ndef mine(x): return x"]))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from conftest import DATASETS
-from mlcycle.collect import (Params, about_leaks, about_roles, about_values, check_agreement, contract_for, hold, leave_record, load, make_room, mask_found, merge_findings,
+from mlcycle.collect import (Params, about_leaks, as_of, about_roles, about_values, check_agreement, contract_for, hold, leave_record, load, make_room, mask_found, merge_findings,
     overview, plot_missing, provenance, read_known, show_findings, write_parts)
 from mlcycle.contract import ContractBroken, check_table, plain, read_contract
 from mlcycle.core import ProjectError, check_section, read_file, write_file
@@ -45,6 +45,25 @@ def refused(folder, *words, text=None, **changes):
     if text is not None: put(folder, text)
     with pytest.raises(ProjectError) as e: read(folder, **changes)
     for w in words: assert w in str(e.value)
+
+
+def test_the_past_is_as_it_was_whatever_came_later(tmp_path):
+    day = pd.date_range("2024-01-01", periods=400, freq="D")
+    t = rows(400, day=day, known=day + pd.to_timedelta(np.arange(400) % 20, unit="D"))
+    t.loc[t.index % 7 == 0, "known"] = None                          # labels whose arrival nobody wrote down
+    t.loc[350, "known"] = pd.Timestamp("2030-01-01")                 # years late, and nobody knew that then
+    def then(n, **changes):
+        put(tmp_path, t[:n].to_csv(index=False))
+        p = Params(**(DEFAULTS | {"until":"2024-07-01", "roles":{"day":"time", "known":"arrival"}} | changes))
+        at = Path(tempfile.mkdtemp())
+        loaded, now = as_of(load(p, tmp_path, at, None), p, GOAL, None, at)
+        return loaded.table.take(), now
+    (early, now), (late, _) = then(183), then(400)
+    pd.testing.assert_frame_equal(early, late)
+    assert now == 19905 and len(late) == 183 and late["y"].isna().sum() == late["y"][-20:].isna().sum() > 5 and late["y"][:160].notna().all()
+    assert not (pd.to_datetime(late["known"]) > "2024-07-01").any()
+    for words, changes in [("no column says when", dict(roles={"day":"id"})), ("no row of `day` is as old", dict(until="2020-01-01")), ("a date in quotes", dict(until=7.))]:
+        with pytest.raises(ProjectError, match=words): then(400, **changes)
 
 
 def rows(n=60, **columns):

@@ -305,11 +305,11 @@ def test_a_model_must_earn_more_than_what_is_done_today():
 
 def test_no_more_are_acted_on_than_can_be():
     p = np.column_stack([np.zeros(100), np.linspace(0, 1, 100)])
-    assert gates.decide_within(p, "binary", 0.5, 0.2).sum() == 20 and gates.decide_within(p, "binary", 0.95, 0.2).sum() == 5
+    assert metrics.decide_within(p, "binary", 0.5, 0.2).sum() == 20 and metrics.decide_within(p, "binary", 0.95, 0.2).sum() == 5
     found = evaluate.final_metrics(np.tile([0, 1], 50), p, "binary", 0.5, goal_of(costs=OFFER, capacity=0.2), {"nothing": np.zeros(100, int)}, resamples=100)
     assert found["worth"]["acted"] == 0.2 and found["worth"]["called"] == 0.5
     assert "calls 50 % of the test rows, and 20 % can be acted on" in gates.remarks(found, metrics.main_metric("binary"), goal_of(capacity=0.2, minimum=0.5))[0]
-    worth = gates.value_case(np.ones(100, int), gates.decide_within(p, "binary", 0.5, 0.2), {"nothing": np.zeros(100, int)}, "binary", OFFER, resamples=100)
+    worth = gates.value_case(np.ones(100, int), metrics.decide_within(p, "binary", 0.5, 0.2), {"nothing": np.zeros(100, int)}, "binary", OFFER, resamples=100)
     assert worth["acted"] == 0.2 and worth["model"] == -6 and worth["nothing"]["gain"]["value"] == 6
 
 

@@ -124,7 +124,7 @@ def test_the_curve_says_what_each_threshold_is_worth(goal):
     goal = GOAL | goal
     curve = gate.value_curve(y, p, "binary", goal, points=20, resamples=100, seed=1)
     for c in curve.itertuples():
-        d = gate.decide_within(p, "binary", c.threshold, goal["capacity"])
+        d = metrics.decide_within(p, "binary", c.threshold, goal["capacity"])
         by_hand = -metrics.cost(y, d, "binary", OFFER) if goal["costs"] else sk.balanced_accuracy_score(y, d) if goal["metric"] else sk.f1_score(y, d, zero_division=0)
         assert c.value == pytest.approx(by_hand, abs=1e-9) and c.acted == d.mean() and c.low <= c.high
     assert curve.equals(gate.value_curve(y, p, "binary", goal, points=20, resamples=100, seed=1))

@@ -1,6 +1,8 @@
 """A stage reruns when what its code means, its data or its parameters have changed, and only then; by plain `dvc repro`."""
 import json
 
+import pytest
+
 from conftest import PACKAGE, notebook, stage
 
 
@@ -99,6 +101,7 @@ def test_experiments_run_the_code_of_their_checkout(toy):
     assert toy.json("data/alpha/out.json") == {"value": 16}  # 1 + 3*5: the code edited there, not that of an installed package
 
 
+@pytest.mark.chains
 def test_queued_experiments_run_the_code_of_their_checkout(toy):
     toy.edit_notebook("nbs/02_sums.ipynb", "def one(): return 1", "def one(): return 7")
     toy.sh("dvc", "exp", "run", "--queue", "-S", "alpha.step=4")

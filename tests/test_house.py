@@ -70,7 +70,7 @@ def test_readme_names_only_commands_that_exist():
     text = (ROOT/"README.md").read_text()
     blocks = "\n".join(re.findall(r"```(?:bash|sh|console)?\n(.*?)```", text, re.S)) + "\n" + "\n".join(re.findall(r"`([^`\n]+)`", text))
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT/"Makefile").read_text(), re.M))
-    ours = set(re.findall(r'command\("(\w+)"', "".join((ROOT/PACKAGE/f"{m}.py").read_text() for m in ("cli", "ship"))))
+    ours = set(re.findall(r'command\("(\w+)"', "".join((ROOT/PACKAGE/f"{m}.py").read_text() for m in ("cli", "ship", "watch", "loop"))))
     dvc = set(re.findall(r"\b([a-z-]+)\b", subprocess.run([BIN/"dvc", "--help"], capture_output=True, text=True).stdout))
     for word, known in (("make", targets), (PACKAGE, ours), ("dvc", dvc)):
         used = set(re.findall(rf"^\s*(?:\$ )?(?:\.venv/bin/)?{word} ([a-z][a-z-]*)", blocks, re.M))

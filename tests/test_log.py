@@ -350,6 +350,20 @@ def test_postgresql_goes_away_and_comes_back(tmp_path, database):
     assert "hunter2" not in "".join(p.read_text(errors="replace") for p in tmp_path.iterdir())
 
 
+def test_both_databases_give_the_same_to_read(tmp_path, database):
+    "Labels with the time at which they came, the newest of several, a part at a time"
+    at = lambda i: f"2026-03-0{1 + i//4}T10:00:{i % 4:02}.{i:06}Z"
+    tables = []
+    for url in (None, database.url):
+        log = opened(tmp_path/str(bool(url)), url)
+        assert log.put([record(f"{i:02}", at=at(i), role="shadow" if i == 7 else "champion", inputs={"plan": None, "logins": i}) for i in range(9, -1, -1)])
+        for day, label in ((5, "no"), (7, "yes")): assert log.feedback([{"id": i, "model": "churn", "label": label, "at": f"2026-03-0{day}T00:00:00.000000Z", "key": "shop", "request": f"f{i}{day}"} for i in ("01", "02")[:day - 4]])
+        log.close()
+        tables.append([p for p in logs.read_log(url, "churn", at(2), tmp_path/str(bool(url)), size=3)])
+    assert tables[0] == tables[1] and [len(p["_id"]) for p in tables[1]] == [3, 3, 2]
+    assert tables[1][0]["_known"] == ["2026-03-07T00:00:00.000000Z", None, None] and tables[1][0]["_truth"] == ["yes", None, None] and tables[1][0]["_at"][0] == at(2)
+
+
 def test_killed_while_postgresql_is_away(tmp_path, database):
     "The worst at once: no database, and every worker killed; the next start brings all of it"
     database.stop()

@@ -4,12 +4,13 @@ import os, shutil, subprocess, sys, time
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from sklearn import datasets
 
-from conftest import DATASETS
+from conftest import DATASETS, ROOT
 from test_collect import collect
 from mlcycle.contract import Column, Contract, coerce, read_contract
-from mlcycle.core import SEALED, ProjectError, check_section, tidy
+from mlcycle.core import SEALED, Desk, ProjectError, check_section, tidy
 from mlcycle.example import make_churn
 from mlcycle.mend import find_codes, find_typos, from_collect, one_letter, plot_audit
 from mlcycle.prepare import Params, clean, split_rows
@@ -511,7 +512,16 @@ def test_order_of_the_rows_changes_nothing():
     for n in NAMES: pd.testing.assert_frame_equal(a[0][n].sort_values("_row", ignore_index=True), b[0][n].sort_values("_row", ignore_index=True))
 
 
-def test_the_test_rows_are_sealed(): assert SEALED == {"data/prepare/test.parquet":"evaluate"}
+def test_the_test_rows_are_sealed(tmp_path):
+    "Only the last judgement, and the look back when all is decided, may open them"
+    assert SEALED == {"data/prepare/test.parquet":("evaluate", "retrain")}
+    (tmp_path/"data/prepare").mkdir(parents=True); (tmp_path/"data/prepare/test.parquet").touch()
+    stages = yaml.safe_load((ROOT/"dvc.yaml").read_text())["stages"]
+    for verb, stage in stages.items():
+        desk = Desk(verb, tmp_path)
+        if verb in ("evaluate", "retrain"): assert desk.input("data/prepare/test.parquet").exists()
+        else: refusal([f"Stage `{verb}` may not open", "`evaluate` and `retrain`"], desk.input, "data/prepare/test.parquet")
+        assert verb in ("prepare", "evaluate", "retrain") or not [d for d in stage["deps"] if "data/prepare/test.parquet" in d]
 
 
 def test_blanks_of_a_real_file_are_in_the_account_and_stay_missing(tmp_path):

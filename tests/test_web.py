@@ -739,3 +739,11 @@ def test_who_cannot_begin_is_not_tried_again():
         try: os._exit(Crew([job], 1., lambda **facts: None).run())
         finally: os._exit(9)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+def test_lines_may_be_closed_while_the_first_one_is_written(tmp_path, monkeypatch):
+    lines, start = Lines(os.open(tmp_path/"lines", os.O_CREAT | os.O_RDWR)), threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (time.sleep(0.1), start(self)) if self.name == "lines" else start(self))
+    writer = threading.Thread(target=lines.put, kwargs={"what": "first"})
+    writer.start(); time.sleep(0.03); lines.close(); writer.join(); lines.close()
+    assert (tmp_path/"lines").read_text() == '{"what":"first"}\n'
