@@ -347,7 +347,7 @@ def recommend(
     best = max(sure, key=lambda p: p["over_never"]["value"])
     level = [p for p in sure if not beaten(best["name"], p["name"])]
     won = min(level, key=lambda p: (p["retrainings"], -p["over_never"]["value"]))
-    others = f"; none that surely earns more than never does it with fewer retrainings, and {best['name']} does not surely beat it" if won is not best else ""
+    others = "" if won is best else f"; {best['name']} earns more, but not surely; of all such policies this one takes the fewest retrainings"
     luck = "; it was chosen on these same rows, so expect rather less (the interval allows for that)"
     return won["name"], f"it earns {say_gain(won['over_never'])} more than never with {count_times(won['retrainings'])}{others}{luck}"
 

@@ -470,7 +470,10 @@ def kill_in(house, until, steps, wait):
     before, p = written(), house.start(PACKAGE, "loop", "--until", until)
     while p.poll() is None and (written() in (None, before) or step_at(path) not in steps): time.sleep(.002)
     try: p.communicate(timeout=wait); return False
-    except subprocess.TimeoutExpired: os.killpg(p.pid, signal.SIGKILL); p.communicate(); return True
+    except subprocess.TimeoutExpired: pass
+    try: os.killpg(p.pid, signal.SIGKILL); return True
+    except ProcessLookupError: return False # it was over just then
+    finally: p.communicate()
 
 
 @pytest.mark.chains
