@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # The server and nothing else: no pandas, no scikit-learn, no compiler, no notebooks; not root.
 #
-#   docker build -t churn .                                   the bundle of the last run inside (data/package/bundle.tar)
+#   docker build -t model .                                   the bundle of the last run inside (data/package/bundle.tar)
 #   docker build -t models --target registry .                no bundle: models come from a registry
 #
 # deploy/README.md says how it is run. A server that others can reach needs keys (`mlcycle keys make`), and answers with no draft.

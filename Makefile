@@ -23,16 +23,21 @@ env: .venv/installed ## The environment only: .venv with the locked dependencies
 	@echo "Making .venv with $$($(PYTHON) -V) ..."
 	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make environments. On Debian and Ubuntu: apt install python3-venv"; rm -rf .venv; exit 1; }
 	@echo "Installing the locked dependencies, about $$(grep -c == constraints.txt) packages: one to five minutes, once ..."
-	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[run,serve,dev]' \
+	@.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[run,dev]' \
 	  || { echo "The installation failed; pip says why above. Then run make again. (Locked versions were tried with Python 3.11 to 3.13.)"; exit 1; }
 	@$(MAKE) --no-print-directory hooks
 	@mkdir -p .venv/etc/jupyter/labconfig && echo '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}' > .venv/etc/jupyter/labconfig/page_config.json
 	@touch $@
 	@echo "Installed."
 
-hooks: ## Tell git to leave notebooks' outputs out of what it stages (`make env` does it, too)
-	@test -n "$$(git rev-parse --show-cdup 2>/dev/null || echo none)" \
-	  || git config filter.notebook.clean "python3 .ci/clean_notebook.py"
+# Where a branch is checked out that is older than the merge, git merges as it always does.
+DRIVER = if [ -f mlcycle/merge.py ]; then PATH=".venv/bin:$$PATH" python3 -m mlcycle.merge %O %A %B %P; else git merge-file %A %O %B; fi
+
+hooks: ## Tell git to stage notebooks without outputs and to merge them by cell, YAML by key (`make env` does it, too)
+	@test -n "$$(git rev-parse --show-cdup 2>/dev/null || echo none)" || { \
+	  git config filter.notebook.clean "python3 .ci/clean_notebook.py"; \
+	  git config merge.cells.driver '$(DRIVER)'; \
+	  git config merge.keys.driver '$(DRIVER)'; }
 
 run: .venv/installed ## The whole lifecycle; prints a summary
 	@mlcycle run
@@ -46,6 +51,12 @@ test: .venv/installed ## Every quick test: tests/ and the lessons of all noteboo
 test-chains: .venv/installed ## The slow tests: whole lifecycles, determinism, kills
 	@python -m pytest -q -m chains $(ARGS)
 
+# only: template
+.PHONY: test-template
+test-template: .venv/installed ## The repository as a template: projects made from it are run, tested, updated
+	@python -m pytest -q -m template $(ARGS)
+
+# end only
 lab: .venv/installed ## JupyterLab on the notebooks; it asks for no news and no updates
 	@jupyter lab --notebook-dir=nbs --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly $(ARGS)
 

@@ -48,6 +48,7 @@ class Params(Section):
     max_levels:int = Field(ge=2) # More different texts than this are no category
     encoding:str|None # Of CSV files, such as latin-1; null: detected
     separator:str|None = Field(min_length=1, max_length=1) # Between the fields of a CSV file; null: detected
+    header:bool = True # Does the first line of CSV and Excel files name the columns? If not, they are column_1, column_2, …
     decimal:Literal[".", ","]|None # Decimal sign of numbers in texts; null: detected
     thousands:Literal[".", ",", " ", "'"]|None # Thousands separator of numbers in texts; null: detected
 

@@ -244,7 +244,8 @@ def fingerprint(
         found[f"{nb.module}: stage cell {i}"] = meaning(_bare(cell.tree))
     found |= reach(used, nb.module, modules)
     for module, name in extra: found |= reach({name, ""}, module, modules)
-    return {k:_hash(re.sub(rf"\b{package}\b", "", v)) for k,v in sorted(found.items())} # the package's own name means nothing: a project that is renamed keeps its cache
+    nothing = rf"\b{package}\b|(?<=\bnbs/)\d\d_(?=\w+\.ipynb)" # the package's own name and notebooks' numbers: a project that is renamed, a notebook that is renumbered keep their cache
+    return {k:_hash(re.sub(nothing, "", v)) for k,v in sorted(found.items())}
 
 # %% ../nbs/90_export.ipynb #cell-39
 def package_name(

@@ -55,11 +55,13 @@ def make_folds(
 )->tuple: # List of (learn, judge) places of rows, and the rule in words
     "Cut rows into folds, by time if there is one, by groups if there are some, otherwise by chance"
     windows = 0 if time is None else min(n, len(np.unique(time))//2)
+    rarest = n if task == "regression" else np.bincount(y)[np.unique(y)].min()
+    if task == "binary" and time is None and groups is None and rarest > 1: n = min(n, rarest) # a fold without one of the two judges nothing
     if windows >= 3: parts, rule = _time_folds(time, windows, known), "forward in time"
     elif groups is not None and len(np.unique(groups)) >= 2:
         parts, rule = GroupKFold(min(n, len(np.unique(groups))), shuffle=True, random_state=seed).split(y, groups=groups), "by group"
     elif len(y) < 2*n: parts, rule = [], "by chance"
-    elif task == "regression" or np.bincount(y)[np.unique(y)].min() < n: parts, rule = KFold(n, shuffle=True, random_state=seed).split(y), "by chance"
+    elif task == "regression" or rarest < n: parts, rule = KFold(n, shuffle=True, random_state=seed).split(y), "by chance"
     else: parts, rule = StratifiedKFold(n, shuffle=True, random_state=seed).split(y, y), "by chance, each class in its share"
     parts = _useful(parts, y, task)
     if len(parts) < 2: raise ProjectError(f"{len(y)} training rows {f'({np.bincount(y).tolist()} of each class) ' if task != 'regression' else ''}give {len(parts)} of {n} folds {rule} that can be judged, and it takes at least 2. Bring more rows, ask for fewer folds, or give the column of role `time` or `group` another role.")

@@ -30,6 +30,7 @@ class Source(Section):
     query:str|None=None # SQL, for a database; nothing for everything else
     encoding:str|None=None # Of CSV files, such as latin-1; detected if not given
     separator:str|None=Field(None, min_length=1, max_length=1) # Of CSV files; detected if not given
+    header:bool=True # Does the first line of CSV and Excel files name the columns? If not, they are column_1, column_2, …
     decimal:Literal[".", ","]|None=None # Decimal sign of numbers in texts; detected if not given
     thousands:Literal[".", ",", " ", "'"]|None=None # Thousands separator of numbers in texts; detected if not given
 
@@ -225,7 +226,7 @@ def _from_files(s, root, folder, env, where, say):
     if s.query: raise ProjectError(f"`{where}.query` is for databases, and `{where}.source` is none. Leave one of them out.")
     away = source_kind(s.source) == "storage"
     paths, files = fetch(s.source, folder/"copies", env, f"{where}.source") if away else (find_files(s.source, root, f"{where}.source"), None)
-    shelf, notes = read_files(paths, s.encoding, s.separator, folder/"rows", say)
+    shelf, notes = read_files(paths, s.encoding, s.separator, folder/"rows", say, s.header)
     files = files or [hash_file(p, root) for p in paths]
     seen = not away and all(f["name"].startswith("data/raw/") for f in files)
     return shelf, [finding("", "the source lies outside data/raw", UNSEEN)]*(not seen) + notes, files, decimal_hint(paths, s.encoding, s.separator)

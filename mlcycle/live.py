@@ -87,7 +87,7 @@ def need_packages()->None:
     "Say what is to be installed where it is not"
     try: import mlcycle.monitor, mlcycle.panel
     except ModuleNotFoundError as e:
-        if e.name.startswith("mlcycle"): raise
+        if e.name.partition(".")[0] == "mlcycle": raise
         raise ProjectError(EXTRA.format(e.name.partition(".")[0])) from None
 
 def _content(path, option):

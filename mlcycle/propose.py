@@ -62,6 +62,8 @@ def snake(
 def _named_id(name): return bool(re.search(r"(^|_)(id|ids|key|uuid|guid)$", snake(name)))
 
 # %% ../nbs/09_propose.ipynb #cell-9
+def _told(texts): return (texts.iloc[:1000].str.count(r"\s+") >= 3).mean() > 0.5 # sentences name nothing, though all are different
+
 def infer_role(
     name:str,
     values, # Series of n values in their type's dtype, exact copies of rows left out
@@ -74,7 +76,7 @@ def infer_role(
     if type == "datetime": return "time"
     if type not in ("integer", "category", "text"): return "feature"
     distinct = count_distinct(known)
-    if distinct == n and (n >= 20 or _named_id(name)):
+    if distinct == n and (n >= 20 or _named_id(name)) and not (type == "text" and _told(known)):
         if type != "integer" or _named_id(name) or int(known.max()) - int(known.min()) + 1 == n: return "id"
     if _named_id(name) and distinct >= max(20, n/200): return "group"
     return "feature"
@@ -196,7 +198,7 @@ def _check_names(table, target, roles):
     odd = [n for n in table.columns if not isinstance(n, str) or n.startswith("_") or not n.strip()] + sorted({n for n in names if names.count(n)>1})
     if odd: raise ProjectError(f"Column names must be texts, different, and not begin with `_` (those are the project's own); found {odd[:5]}. Rename them in the source.")
     if target not in names:
-        headless = " These names look like values: if the first line of the file is no header, add one." if any(re.fullmatch(r"[+-]?\d+([.,]\d+)?", n) for n in names) else ""
+        headless = " These names look like values: if the first line of the file is no header, add one, or set `collect.header: false`." if any(re.fullmatch(r"[+-]?\d+([.,]\d+)?", n) for n in names) else ""
         raise ProjectError(f"The table has no column `{target}` to predict{did_you_mean(target, names)} It has: {', '.join(names)}.{headless} Set `frame.target`.")
     for name, role in roles.items():
         if name not in names: raise ProjectError(f"`collect.roles` names `{name}`, which the table does not have{did_you_mean(name, names)} It has: {', '.join(names)}.")
@@ -328,7 +330,7 @@ def settle_task(
     if positive is not None and kind != "binary":
         raise ProjectError(f"`frame.positive` is {positive!r}, and the task is {kind}: only a binary task has a positive class. Set `frame.positive: null`, or another `frame.target`.")
     if kind == "regression" and type not in ("number", "integer"):
-        raise ProjectError(f"`frame.task` is regression, and `{name}` is of type {type} ({'masked' if masked else ', '.join(map(as_text, known.unique()[:3]))}, …). Regression needs numbers. Leave `frame.task` empty, or set `frame.target`.")
+        raise ProjectError(f"{'`frame.task` is regression' if task else 'An amount is to be predicted'}, and `{name}` is of type {type} ({'masked' if masked else ', '.join(map(as_text, known.unique()[:3]))}, …). Regression needs numbers. Leave `frame.task` empty, or set `frame.target`.")
     return kind, None if kind == "regression" else find_classes(known, kind, positive, name, masked)
 
 # %% ../nbs/09_propose.ipynb #cell-41

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['PART', 'LONG', 'ENDINGS', 'PLAIN', 'POINT', 'COMMA', 'WHOLE', 'MARKS', 'MAYBE', 'DATES', 'TIMES', 'DATE_FORMS',
            'MONEY', 'UNITS', 'BLANK', 'UNITED', 'SLIM', 'finding', 'Files', 'Shelf', 'told', 'slices', 'find_encoding',
-           'find_separator', 'check_lines', 'read_text', 'name_columns', 'shelve', 'read_one', 'read_files',
-           'number_form', 'fits', 'without', 'to_number', 'date_forms', 'split_units', 'convert_units', 'study',
-           'is_all', 'vote_decimal', 'kind_of', 'stays', 'type_column', 'slim', 'type_texts', 'decimal_hint']
+           'find_separator', 'check_lines', 'number_columns', 'read_text', 'name_columns', 'shelve', 'read_one',
+           'read_files', 'number_form', 'fits', 'without', 'to_number', 'date_forms', 'split_units', 'convert_units',
+           'study', 'is_all', 'vote_decimal', 'kind_of', 'stays', 'type_column', 'slim', 'type_texts', 'decimal_hint']
 
 # %% ../nbs/07_read.ipynb #cell-2
 import codecs, csv, gzip, hashlib, io, json, re, shutil, time
@@ -209,10 +209,16 @@ def check_lines(
     return n
 
 # %% ../nbs/07_read.ipynb #cell-22
+def number_columns(n:int)->list[str]: # column_1, column_2, …
+    "Name columns by their places, where no header names them"
+    return [f"column_{i + 1}" for i in range(n)]
+
+# %% ../nbs/07_read.ipynb #cell-23
 def read_text(
     path:Path, # CSV, TSV or the like, may be gzipped
     encoding:str|None=None, # Detected if not given
     separator:str|None=None, # Detected if not given
+    header:bool=True, # Does the first line name the columns?
     say=print, # Told how far it is, if it takes long
 ): # Yields tables of texts
     "Read a file of separated values part by part, or say which line is wrong"
@@ -224,12 +230,12 @@ def read_text(
         names = None
         with pd.read_csv(path, sep=separator, encoding=code, header=None, dtype="str", keep_default_na=False, na_filter=False, chunksize=PART) as parts:
             for part in parts:
-                if names is None: names, part = part.iloc[0].tolist(), part.iloc[1:]
+                if names is None: names, part = (part.iloc[0].tolist(), part.iloc[1:]) if header else (number_columns(part.shape[1]), part)
                 yield part.set_axis(names, axis=1)
     except (UnicodeError, LookupError) as e: raise ProjectError(f"{path.name} cannot be read with `collect.encoding: {code}` ({e}). Leave it out to have it detected.") from None
     except pd.errors.ParserError as e: raise ProjectError(f"{path.name} is broken: {str(e).strip()}. A quote that is opened and never closed does that, and so does a file that was cut off.") from None
 
-# %% ../nbs/07_read.ipynb #cell-25
+# %% ../nbs/07_read.ipynb #cell-26
 def _unique_names(names):
     "Number the names that come again"
     out, notes = [], []
@@ -241,7 +247,7 @@ def _unique_names(names):
         out.append(name)
     return out, notes
 
-# %% ../nbs/07_read.ipynb #cell-26
+# %% ../nbs/07_read.ipynb #cell-27
 def name_columns(
     shelf:Shelf, # Columns in the source's order
     names:list, # What the source calls them
@@ -256,7 +262,7 @@ def name_columns(
     notes += [finding("", f"column {i+1} has neither a name nor values", "left out") for i in empty]
     return notes + [finding(str(names[i]), "is there twice, with the same values", "one of the two left out") for i in again]
 
-# %% ../nbs/07_read.ipynb #cell-27
+# %% ../nbs/07_read.ipynb #cell-28
 def shelve(
     tables, # Parts of one table, all with the same columns
     name:str, # The source, for messages
@@ -277,7 +283,7 @@ def shelve(
     notes = name_columns(shelf, ["" if pd.isna(n) else n for n in names])
     return shelf, notes + [finding("", f"{gone} rows of {name} are blank", "left out", action=True, count=gone)]*bool(gone)
 
-# %% ../nbs/07_read.ipynb #cell-30
+# %% ../nbs/07_read.ipynb #cell-31
 def _json_lines(path):
     "Yield the objects of JSON lines, or say which line is wrong"
     with _opened(path) as f: n = sum(1 for _ in f)
@@ -295,7 +301,7 @@ def _read_lines(path):
     rows = _json_lines(path)
     while some := list(islice(rows, PART)): yield pd.DataFrame({k:[r.get(k) for r in some] for k in keys})
 
-# %% ../nbs/07_read.ipynb #cell-31
+# %% ../nbs/07_read.ipynb #cell-32
 def _read_parquet(path):
     "Read a Parquet file part by part; what pandas took for an index is a column like any other, if it has a name"
     try:
@@ -304,16 +310,16 @@ def _read_parquet(path):
         for part in file.iter_batches(PART, columns=names): yield pa.table(part).to_pandas(ignore_metadata=True)
     except (pa.ArrowException, OSError) as e: raise ProjectError(f"{path.name} is no readable Parquet file ({str(e).splitlines()[0]}). Fetch or export it again.") from None
 
-def _read_excel(path):
+def _read_excel(path, header):
     "Read the first sheet; findings"
     try:
         with pd.ExcelFile(path) as book: more, table = book.sheet_names[1:], pd.read_excel(book, header=None, dtype=object)
     except Exception as e: raise ProjectError(f"{path.name} is no readable Excel file ({e}). Save it as .xlsx or .csv.") from None
     if not len(table): raise ProjectError(f"The first sheet of {path.name} is empty. Put the table on it.")
     notes = [finding("", f"{path.name} has more sheets: {', '.join(more)}", "left out; only the first is read")] if more else []
-    return table.iloc[1:].set_axis(table.iloc[0].tolist(), axis=1), notes
+    return (table.iloc[1:].set_axis(table.iloc[0].tolist(), axis=1) if header else table.set_axis(number_columns(table.shape[1]), axis=1)), notes
 
-# %% ../nbs/07_read.ipynb #cell-32
+# %% ../nbs/07_read.ipynb #cell-33
 ENDINGS = [".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".parquet", ".jsonl", ".ndjson", ".xlsx"]
 
 def read_one(
@@ -322,6 +328,7 @@ def read_one(
     separator:str|None=None, # Of a CSV file; detected if not given
     folder:Path|None=None, # Where the shelf's files go
     say=print, # Told how far it is, if it takes long
+    header:bool=True, # Does the first line of a CSV or Excel file name the columns?
 )->tuple[Shelf,list[dict]]: # Texts stay texts; findings
     "Read one file"
     end = "".join(Path(path.name.lower()).suffixes[-2:]) if path.suffix == ".gz" else path.suffix.lower()
@@ -329,9 +336,9 @@ def read_one(
     if not path.stat().st_size: raise ProjectError(f"{path.name} is empty (0 bytes). Fetch or export it again.")
     if end in (".jsonl", ".ndjson"): return shelve(_read_lines(path), path.name, folder, say=say)
     if end == ".parquet": return shelve(_read_parquet(path), path.name, folder, say=say)
-    if end == ".xlsx": table, notes = _read_excel(path)
+    if end == ".xlsx": table, notes = _read_excel(path, header)
     else: table, notes = None, _foreign(path, encoding)
-    shelf, more = shelve([table] if table is not None else read_text(path, encoding, separator, say), path.name, folder, True, say)
+    shelf, more = shelve([table] if table is not None else read_text(path, encoding, separator, header, say), path.name, folder, True, say)
     return shelf, notes + more
 
 def _foreign(path, encoding):
@@ -339,18 +346,19 @@ def _foreign(path, encoding):
     code = encoding or find_encoding(path)
     return [finding("", f"{path.name} is not UTF-8", f"read as {code}; `collect.encoding` overrides")] if code in ("cp1252", "latin-1") and not encoding else []
 
-# %% ../nbs/07_read.ipynb #cell-34
+# %% ../nbs/07_read.ipynb #cell-35
 def read_files(
     paths:list[Path], # With the same columns
     encoding:str|None=None, # Of CSV files; detected if not given
     separator:str|None=None, # Of CSV files; detected if not given
     folder:Path|None=None, # Where the shelf's files go
     say=print, # Told how far it is, if it takes long
+    header:bool=True, # Does the first line of CSV and Excel files name the columns?
 )->tuple[Shelf,list[dict]]: # Their rows, one file after the other; findings
     "Read several files as one table"
     all_rows, notes = Shelf(folder), []
     for i, p in enumerate(paths):
-        shelf, more = read_one(p, encoding, separator, all_rows.folder/str(i), say)
+        shelf, more = read_one(p, encoding, separator, all_rows.folder/str(i), say, header)
         lost, extra = [c for c in all_rows if c not in shelf], [c for c in shelf if c not in all_rows]
         if i and (lost or extra):
             words = "; ".join([f"misses {', '.join(lost)}"]*bool(lost) + [f"has {', '.join(extra)} besides"]*bool(extra))
@@ -358,7 +366,7 @@ def read_files(
         all_rows.extend(shelf); notes += more
     return all_rows, notes
 
-# %% ../nbs/07_read.ipynb #cell-37
+# %% ../nbs/07_read.ipynb #cell-38
 def number_form(
     decimal:str, # Sign before the fraction
     thousands:str="", # Signs of which any may separate thousands
@@ -380,7 +388,7 @@ def without(values:pd.Series, form:str)->pd.Series:
     "Take every match of a form out of texts"
     return pd.Series(pc.replace_substring_regex(pa.array(values), form, ""), values.index, dtype="str")
 
-# %% ../nbs/07_read.ipynb #cell-39
+# %% ../nbs/07_read.ipynb #cell-40
 MARKS = ["NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>", "#N/A"] # a missing value, in any column
 MAYBE = ["?", "-", "--", ".", "None", "none", "unknown", "missing"] # a missing value, in a column of numbers
 
@@ -394,7 +402,7 @@ def to_number(
 
 assert to_number(pd.Series(["1.234,50", "2"]), ",").tolist() == ["1234.50", "2"] and to_number(pd.Series(["1 234.5"]), ".")[0] == "1234.5"
 
-# %% ../nbs/07_read.ipynb #cell-40
+# %% ../nbs/07_read.ipynb #cell-41
 DATES = [("%d.%m.%Y", r"\d{1,2}\.\d{1,2}\.\d{4}"), ("%Y/%m/%d", r"\d{4}/\d{1,2}/\d{1,2}"), ("%d/%m/%Y", r"\d{1,2}/\d{1,2}/\d{4}"), ("%m/%d/%Y", r"\d{1,2}/\d{1,2}/\d{4}")]
 TIMES = [("", ""), (" %H:%M", r" \d{1,2}:\d{2}"), (" %H:%M:%S", r" \d{1,2}:\d{2}:\d{2}")]
 DATE_FORMS = {day + time:day_form + time_form for day, day_form in DATES for time, time_form in TIMES}
@@ -407,7 +415,7 @@ def date_forms(
     likely = [f for f in likely if fits(values, DATE_FORMS[f]).all()]
     return [f for f in likely if pd.to_datetime(pd.Series(values.unique()), format=f, errors="coerce").notna().all()]
 
-# %% ../nbs/07_read.ipynb #cell-43
+# %% ../nbs/07_read.ipynb #cell-44
 MONEY = {"€":"EUR", "EUR":"EUR", "$":"$", "USD":"USD", "US$":"USD", "£":"GBP", "GBP":"GBP", "¥":"¥", "JPY":"JPY", "CHF":"CHF", "kr":"kr"}
 _SAME = "kg g mg lb oz t m cm mm km mi ft in yd s ms min h kWh Wh MWh kW W MW V Hz kHz MHz GHz kB MB GB TB l ml bar Pa hPa kPa psi kcal kJ mph km/h m/s %".split()
 _OTHER = {"lbs":"lb", "inch":"in", "inches":"in", "sec":"s", "second":"s", "seconds":"s", "minute":"min", "minutes":"min", "mins":"min", "hr":"h", "hrs":"h", "hour":"h",
@@ -428,7 +436,7 @@ def split_units(
     if not set(units.unique()) <= {*UNITS, ""} or (units == "").all(): return None
     return without(values, rf"[^\d.,'+{BLANK}-]").str.strip(), units
 
-# %% ../nbs/07_read.ipynb #cell-45
+# %% ../nbs/07_read.ipynb #cell-46
 def convert_units(
     numbers:pd.Series, # Float64
     units:pd.Series, # The unit of each, none ""
@@ -445,7 +453,7 @@ def convert_units(
     for u, values in found.items(): out[units == u] = values
     return out
 
-# %% ../nbs/07_read.ipynb #cell-48
+# %% ../nbs/07_read.ipynb #cell-49
 def _texts(values):
     "A column's values as texts if any of it is text, and None if none is"
     if values.dtype == "str": return values
@@ -458,7 +466,7 @@ def _clean(values):
     stripped = values.str.strip()
     return stripped.mask(stripped.isin([*MARKS, ""]))
 
-# %% ../nbs/07_read.ipynb #cell-49
+# %% ../nbs/07_read.ipynb #cell-50
 def _counts(texts, numbers):
     "How many texts have which form; forms that cannot come out as all of them are not tried"
     point, comma = fits(numbers, POINT).sum(), fits(numbers, COMMA).sum()
@@ -493,7 +501,7 @@ def is_all(look:dict, what:str)->bool: # From `study`; point, comma, plain, whol
     "Say whether all of a column has a form"
     return look["counts"][what] == look["counts"]["real"] > 0
 
-# %% ../nbs/07_read.ipynb #cell-51
+# %% ../nbs/07_read.ipynb #cell-52
 def vote_decimal(
     looks:list[dict], # One for each column, from `study`
 )->str|None: # "." or ","; None if nothing in the file tells
@@ -501,7 +509,7 @@ def vote_decimal(
     point, comma = (sum(is_all(l, a) and not is_all(l, b) for l in looks) for a, b in [("point", "comma"), ("comma", "point")])
     return None if point == comma == 0 else "," if comma > point else "."
 
-# %% ../nbs/07_read.ipynb #cell-54
+# %% ../nbs/07_read.ipynb #cell-55
 def _plain(values, decimal, write):
     "Numbers of one piece, without marks for missing; written the plain way if need be"
     clean = _clean(values)
@@ -520,7 +528,7 @@ def _as_numbers(name, values, look, decimal, hint):
         notes.append(finding(name, f"numbers are written like {was}", f"decimal sign is {decimal!r}: read as {now}{hint}", changed, [was, now], True))
     return out, notes
 
-# %% ../nbs/07_read.ipynb #cell-55
+# %% ../nbs/07_read.ipynb #cell-56
 def _units_of(values):
     "Numbers and units of one piece, whether they carry units or not"
     clean = _clean(values)
@@ -545,7 +553,7 @@ def _as_quantities(name, values, look, decimal, wanted):
     done = f"{was} is read as {now}, the unit {unit} stands in the contract" + (f"; {bare} without a unit are taken as {common}" if bare else "")
     return numbers, [finding(name, f"numbers carry units: {some}", done, at, [was, now], True)], unit
 
-# %% ../nbs/07_read.ipynb #cell-56
+# %% ../nbs/07_read.ipynb #cell-57
 def _as_dates(name, values, look):
     "A column of dates"
     def read(v): clean = _clean(v); return pd.to_datetime(clean.mask(clean.isin(MAYBE)), format=look["dates"][0]).astype("datetime64[us]")
@@ -565,7 +573,7 @@ def _as_texts(name, values, look, decimal):
         notes.append(finding(name, f"{numbers} numbers and {n} other texts", "kept as text; if they mean a missing value, blank them in the source", at, out.iloc[at[:1000]].unique()))
     return out, notes
 
-# %% ../nbs/07_read.ipynb #cell-57
+# %% ../nbs/07_read.ipynb #cell-58
 def kind_of(
     look:dict, # From `study`
     decimal:str, # Decimal sign of the file
@@ -604,7 +612,7 @@ def type_column(
     if first: notes = [finding(name, f"dates are written like {first}: day or month first?", "left as text; write them 2025-07-31 in the source", samples=[first])]
     return out, notes, ""
 
-# %% ../nbs/07_read.ipynb #cell-60
+# %% ../nbs/07_read.ipynb #cell-61
 SLIM = {"integer":r"-?(?:0|[1-9]\d{0,14})", "number":r"-?(?:0|[1-9]\d{0,14})\.\d{1,15}|-?(?:0|[1-9]\d{0,14})", "datetime":r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)?"}
 
 def slim(
@@ -618,7 +626,7 @@ def slim(
     same = (out.notna() == values.notna()).all() and not (kind == "number" and (out.dropna() % 1 == 0).all())
     return out if same else values
 
-# %% ../nbs/07_read.ipynb #cell-62
+# %% ../nbs/07_read.ipynb #cell-63
 def _about_blanks(name, look, n):
     "Say what is nothing but blanks, and what are codes"
     blank, among = len(look["blank"]), ", among numbers" if is_all(look, "point") else ""
@@ -652,7 +660,7 @@ def type_texts(
         if unit: units[n] = unit
     return notes, units
 
-# %% ../nbs/07_read.ipynb #cell-66
+# %% ../nbs/07_read.ipynb #cell-67
 def decimal_hint(
     paths:list[Path], # Files that were read
     encoding:str|None=None, # Detected if not given

@@ -136,7 +136,9 @@ def print_summary(
         table.add_row(verb, state, *took)
     console.print(table)
     for question, answer in [*(("Whose charter?", line) for line in check_charter(root)), *verdicts(root)]: console.print(f"\n[bold]{question}[/bold] {escape(answer)}", soft_wrap=True)
-    console.print(f"\n[dim]Look at[/dim]  data/runs/*.ipynb: the executed notebooks (`{package_name(root)} show` makes pages of them); data/frame/charter.html; data/package/bundle/card.html; `dvc metrics show`; `dvc plots show`", soft_wrap=True)
+    pages = [p for p in ("data/frame/charter.html", "data/package/bundle/card.html") if (root/p).exists()]
+    look = [f"data/runs/*.ipynb: the executed notebooks (`{package_name(root)} show` makes pages of them)", *pages, "`dvc metrics show`", "`dvc plots show`"]
+    console.print(f"\n[dim]Look at[/dim]  {'; '.join(look)}", soft_wrap=True)
 
 # %% ../nbs/95_repro.ipynb #cell-19
 def check_changed(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2
 
-from .contract import Contract, inputs, labels
+from .contract import Contract, as_text, inputs, labels, parse, spelling_key
 from .metrics import find_edges
 
 # %% ../nbs/09_strength.ipynb #cell-4
@@ -131,11 +131,17 @@ def add_up(
     return [n for n, w in zip(names, weights) if abs(w) > 1e-4*y.std()]
 
 # %% ../nbs/09_strength.ipynb #cell-21
+def _as_classes(values, contract):
+    "Spell classes as the contract does: `prepare`, which does that to the rows, comes later"
+    if not contract.classes: return values
+    classes = {spelling_key(c):c for c in contract.classes}
+    return values.map({v:classes.get(spelling_key(as_text(v)), v) for v in values.unique()})
+
 def _sample(table, contract, names, rows, seed):
     "Rows with a label, drawn, without copies and without classes of fewer than ten rows; their labels"
     target = table[contract.target.name]
-    known = np.flatnonzero(target.notna())
-    y = labels({contract.target.name:target.iloc[known]}, contract)
+    known = np.flatnonzero(target.notna() & (True if contract.classes else ~np.isinf(parse(target, "number")[0])))
+    y = labels({contract.target.name:_as_classes(target.iloc[known], contract)}, contract)
     drawn = draw_rows(y, contract.task, rows, seed)
     part, y = pd.DataFrame({n:table[n].iloc[known[drawn]] for n in names}).reset_index(drop=True), y[drawn]
     copies = part.assign(**{"_label":y}).duplicated().to_numpy()

@@ -21,10 +21,10 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from pydantic import Field
 
-from .agree import set_value
 from .alert import deliver
 from .bundle import BundleBroken, load_bundle
 from .core import ProjectError, Section, check_section, load_params, read_file, read_yaml, write_file
+from .edit import set_values
 from .launch import read_launch
 from .metrics import full_metrics
 from .registrar import PLACE, add_artifact, ask_git, find_registry, find_who, print_table, say_launch, tell_git
@@ -63,18 +63,7 @@ def turn_dials(
     dials:dict[str,dict[str,Any]], # Section → key → value: those that change
 )->str: # The same, with these values; everything else as it was
     "Turn some dials"
-    wanted = read_yaml(text)
-    for section, values in dials.items():
-        for key, value in values.items():
-            if wanted.get(section, {}).get(key) == value: continue
-            wanted[section][key] = value
-            tree = yaml.compose(text, Loader=yaml.SafeLoader)
-            node = next(v for k, v in tree.value if k.value == section)
-            a, b, new = set_value(text, node, key, value)
-            text = text[:a] + new + text[b:]
-    if read_yaml(text) == wanted: return text
-    raise ProjectError(f"params.yaml is written in a way that {', '.join(f'`{s}.{k}`' for s, v in dials.items() for k in v)} cannot be changed in. Write "
-        f"each on a line of its own.")
+    return set_values(text, {f"{section}.{k}":value for section, values in dials.items() for k, value in values.items()})
 
 # %% ../nbs/97_turn.ipynb #cell-9
 class Turn(Section):

@@ -1,5 +1,6 @@
 "Bundles around graphs written by hand: made in milliseconds, with any contract, and their answers can be worked out in the head."
 import numpy as np
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mlcycle.bundle import FILES, Meta, load_bundle, seal
@@ -55,4 +56,12 @@ def weighted(folder, weight=1., columns=("x",), name="tiny", classes=("no", "yes
     told = {"model.onnx": model.SerializeToString(), "contract.json": contract, "bundle.json": meta, "gate.json": gate, "profile.json": profile}
     for file in FILES: write_file(told.get(file, {} if file.endswith(".json") else "by hand\n"), folder/file)
     seal(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wide_bundle(request, tmp_path_factory):
+    "The folder of a bundle around a graph written by hand, with the columns `WIDE` of the module that asks"
+    folder = tmp_path_factory.mktemp("b")/"bundle"
+    by_hand(folder, columns=request.module.WIDE)
     return folder

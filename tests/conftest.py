@@ -1,15 +1,49 @@
 """What the tests share: copies of the project to break, and a house so small that a whole `dvc repro` takes seconds."""
-import json, os, shutil, subprocess, sys
+import copy, json, os, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 DATASETS = Path(os.environ.get("DATASETS", ROOT.parent/"shared"/"datasets"))
 TOOLS = ["00_core", "90_export", "91_run", "92_inspect", "94_warm", "95_repro", "99_cli"]
 
+EXAMPLE_FILE = next(p for p in (ROOT/"tests"/"example.yaml", ROOT/"params.yaml") if p.exists()) # a project made for other data keeps the example's values beside its own
 PACKAGE = next(line.split("=")[1].strip() for line in (ROOT/"settings.ini").read_text().splitlines() if line.startswith("lib_name"))
+
+
+def example_values(own, known):
+    "The example's value of each parameter that the project has; of those that the example does not know, the project's own"
+    return {section: {k: known.get(section, values).get(k, v) for k, v in values.items()} for section, values in own.items()}
+
+
+EXAMPLE = example_values(yaml.safe_load((ROOT/"params.yaml").read_text()), yaml.safe_load(EXAMPLE_FILE.read_text()))
+
+STAGES = [v for v in yaml.safe_load((ROOT/"dvc.yaml").read_text())["stages"] if v != "export"]
+SETS = {
+    "telco": dict(frame__target="Churn", collect__source=f"{DATASETS}/telco_churn/Telco-Customer-Churn.csv"),
+    "bike": dict(frame__target="cnt", collect__source=f"{DATASETS}/bike_sharing/hour.csv"),
+    "penguins": dict(frame__target="species", collect__source=f"{DATASETS}/penguins/penguins.csv"),
+    "breast_cancer": dict(frame__target="target", collect__source="sklearn:breast_cancer"),
+    "diabetes": dict(frame__target="target", collect__source="sklearn:diabetes"),
+}
+EXAMPLE_ONLY = dict(frame__minimum=None, frame__aim=None, frame__guardrails={}, frame__costs=None, frame__contact=None, frame__capacity=None, frame__today=None,
+                    frame__metric=None, frame__positive=None, frame__sensitive=[], collect__roles={})
+
+
+def needs(*verbs):
+    "Skip a test where the project has left a stage out"
+    return pytest.mark.skipif(not {*verbs} <= {*STAGES}, reason=f"this project has no {' and '.join(verbs)}")
+
+
+def copy_tracked(root):
+    "Copy what git has, or would take, of the project"
+    files = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for f in (f for f in files if f and (ROOT/f).exists()):
+        (root/f).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT/f, root/f)
 
 
 def environment(home):
@@ -86,9 +120,6 @@ def make_toy(root, home):
     house.write("nbs/02_sums.ipynb", notebook("# Sums", "#| default_exp sums", "#| export\ndef one(): return 1", "#| export\ndef add(x, y):\n    'Add'\n    return x + y*one()", "#| export\ndef unused(): return 0"))
     house.write("nbs/96_agree.ipynb", notebook("# Agree", "#| default_exp agree", "#| export\ndef accept(*args): return 0\ndef print_contract(*args): return 0\ndef print_diff(*args): return 0"))
     house.write("nbs/97_compare.ipynb", notebook("# Compare", "#| default_exp compare", "#| export\ndef print_board(*args): return 0\ndef print_runs(*args): return 0"))
-    house.write("nbs/98_loop.ipynb", notebook("# Loop", "#| default_exp loop", "#| export\ndef add_loop(command): return None"))
-    house.write("nbs/98_ship.ipynb", notebook("# Ship", "#| default_exp ship", "#| export\nFREE = ()\ndef add_commands(command): return None"))
-    house.write("nbs/98_watch.ipynb", notebook("# Watch", "#| default_exp watch", "#| export\ndef run_monitor(root, args): return 0\ndef add_monitor(command): return None"))
     house.write("nbs/11_first.ipynb", stage("first", [], "out = {'value': p.step}"))
     house.write("nbs/21_alpha.ipynb", stage("alpha", ["data/first/out.json"], "out = {'value': more(x['value'], p.step)}",
                 exports=[f"#| export\nfrom {PACKAGE}.sums import add", "#| export\ndef more(x, y): return add(x, y)", "#| export\ndef mine(x): return x"]))
@@ -105,19 +136,16 @@ def make_toy(root, home):
 
 
 def clone(root, home, **values):
-    "A copy of the project as git would have it, with other parameters, under git and not yet run"
-    import yaml
-    house = House(root, home)
-    files = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    for f in (f for f in files if f and (ROOT/f).exists()):
-        (house.root/f).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT/f, house.root/f)
-    for stale in ["dvc.lock", *[f for f in files if f.startswith("data/") and f.split("/")[1] not in ("export", "raw")]]: (house.root/stale).unlink(missing_ok=True) if stale and (house.root/stale).is_file() else None
-    params = yaml.safe_load(house.text("params.yaml"))
+    "The project on the built-in example, whatever data it is for itself: with other parameters, under git, and not yet run"
+    house, params = House(root, home), copy.deepcopy(EXAMPLE)
+    copy_tracked(house.root)
+    for f in list(house.root.glob("data/*/**/*")):
+        if f.is_file() and f.name != "README.md" and f.parent.name != "export": f.unlink()
+    (house.root/"dvc.lock").unlink(missing_ok=True)
     for key, value in values.items():
         section, _, name = key.partition("__")
-        assert name in params[section], f"{section}.{name} is no parameter"
-        params[section][name] = value
+        assert name in params.get(section, [name]), f"{section}.{name} is no parameter"
+        if section in params: params[section][name] = value
     house.write("params.yaml", yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
     house.sh("git", "init", "-q"); house.commit("start")
     return house
@@ -140,12 +168,3 @@ def toy(_toy, tmp_path, home):
     "The small house after one run and one commit, to do with as you like"
     shutil.copytree(_toy.root, tmp_path/"house", ignore=shutil.ignore_patterns("*.sock"))
     return House(tmp_path/"house", home)
-
-
-@pytest.fixture(scope="module")
-def wide_bundle(request, tmp_path_factory):
-    "The folder of a bundle around a graph written by hand, with the columns `WIDE` of the module that asks"
-    from bundles import by_hand
-    folder = tmp_path_factory.mktemp("b")/"bundle"
-    by_hand(folder, columns=request.module.WIDE)
-    return folder

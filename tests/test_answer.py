@@ -189,8 +189,7 @@ def test_personal_values_are_in_no_words(tmp_path):
 
 
 def test_reasons_are_told_for_a_few_rows(model, monkeypatch):
-    import importlib
-    reasons = importlib.import_module(f"{PACKAGE}.reasons")
+    from mlcycle import reasons
     monkeypatch.setattr(reasons, "explain", lambda bundle, columns: [{"x": v, "plan": 0.} for v in columns["x"].tolist()])
     said = model.answer([{"x": 0.6}, {"x": 0.7}], "r1", explain=True)[1]["predictions"]
     assert [p["contributions"] for p in said] == [{"x": 0.6, "plan": 0.}, {"x": 0.7, "plan": 0.}]

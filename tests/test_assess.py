@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DATASETS, PACKAGE, ROOT, clone
+from conftest import DATASETS, EXAMPLE, PACKAGE, clone, needs
 from threadpoolctl import threadpool_limits
 
-from mlcycle import assess, train, ways
+from mlcycle import assess, ways
 from mlcycle.contract import coerce, inputs, labels
 from mlcycle.propose import propose
-from mlcycle.core import ProjectError, check_section, load_params
+from mlcycle.core import ProjectError, check_section
 from mlcycle.folds import draw_order, forward_folds, make_folds, ties
 from mlcycle.metrics import main_metric, todays_way
 from mlcycle.models import CANDIDATES, make_pipeline
@@ -19,7 +19,7 @@ from mlcycle.recipe import make_recipe, plan, say_tree
 
 AIM = ways.Aim(main_metric("binary"))
 OFFER = {"true_positive": -30., "false_positive": 10., "true_negative": 0., "false_negative": 0.}
-SAID = load_params(ROOT)["assess"]
+SAID = EXAMPLE["assess"]
 P = assess.Params(**SAID)
 
 
@@ -178,8 +178,6 @@ def test_a_model_that_has_to_explain_itself_is_not_boosted():
     t["y"] = np.where((t.x > 0) ^ (t["count"] > 4) ^ (t.plan == "a"), "yes", "no")  # boosting finds it, a sum does not
     free, bound = judged(t)[0], judged(t, replace(AIM, explainable=True))[0]
     assert free["best"] == "boosted" and bound["best"] != "boosted" and "explain itself" in bound["reasons"][-1]
-    assert train.allowed(["dummy", "linear", "boosted"], None, True) == ["dummy", "rule", "tree", "linear"] # the simple ways always compete
-    with pytest.raises(ProjectError, match="`frame.constraints.explainable` leaves that out"): train.allowed(["boosted"], None, True)
 
 
 def test_the_charter_is_quoted_and_the_decision_is_json():
@@ -393,6 +391,7 @@ def test_limits_are_checked():
 # the same later stages
 
 @pytest.mark.chains
+@needs("train", "package", "predict")
 def test_a_simpler_rule_is_served_like_any_model(tmp_path, home):
     (tmp_path/"rows.csv").write_text(ruled(5, 0.1, 1200).to_csv(index=False))
     house = clone(tmp_path/"house", home, frame__target="y", frame__minimum=None, frame__costs=None, frame__contact=None, frame__capacity=None, frame__today=None,

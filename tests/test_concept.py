@@ -6,17 +6,18 @@ from scipy.special import logit
 from scipy.stats import binom, norm
 from sklearn.linear_model import LogisticRegression
 
+from conftest import EXAMPLE
 from mlcycle import concept
 from mlcycle.bins import list_segments, place_judged, profile_of, read_answers, read_truth, watched_score
 from mlcycle.cause import Parts, explain_loss, split_rise
 from mlcycle.concept import ConceptSettings, adwin, cusum, has_river, label_order, learn_relation, leave_over, look_relation, run_since, watch_errors
 from mlcycle.contract import Column, Contract, inputs
-from mlcycle.core import ProjectError, check_section, read_params
+from mlcycle.core import ProjectError, check_section
 from mlcycle.drift import profile_column
 from mlcycle.errors import row_losses
 from mlcycle.example import make_churn
 
-SETTINGS = ConceptSettings(**read_params("monitor")["concept"]).model_copy(update={"detector": "cusum"})
+SETTINGS = ConceptSettings(**EXAMPLE["monitor"]["concept"]).model_copy(update={"detector": "cusum"})
 BARE = SETTINGS.model_copy(update={"floor": 0.}) # whatever is more than chance
 LEVELS = np.array(["a", "b", "c", "d", "e"], dtype=object)
 river = pytest.mark.skipif(not has_river(), reason="river is not installed")

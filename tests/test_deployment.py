@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import PACKAGE, ROOT
+from test_features import contract_of, customers
 from skl2onnx.sklapi import CastTransformer
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -17,16 +18,17 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from threadpoolctl import threadpool_limits
 
 from mlcycle.bundle import FILES, BundleBroken, Meta, ask, load_bundle, open_graph, prediction_id, seal
-from mlcycle.contract import Column, Contract, check_row, inputs
+from mlcycle.contract import Column, Contract, check_row, count_words, inputs
 from mlcycle.core import ProjectError, tidy
+from mlcycle.drift import count_values
 from mlcycle.graph import NoGraph, NoParity, answer, graph_inputs, hard_rows, insist, make_graph, parity
 from mlcycle.package import Params as Packaging
 from mlcycle.package import make_meta, make_profile, make_provenance, scale_of, who_approved, write_bundle
 from mlcycle.predict import predict_file
 from mlcycle.models import make_band, make_pipeline, make_steps, predict, widen
-from mlcycle.answer import Answer, Model, as_json, example_row
+from mlcycle.answer import Answer, Model, as_json, column_schema, example_row
 from mlcycle.roster import Roster
-from mlcycle.serve import Asker, Params, Trial, at_peak, check_answers, check_log, connect, NotConform, send, started, try_out, write_plan
+from mlcycle.serve import Asker, Params, Trial, at_peak, bad_requests, check_answers, check_log, connect, NotConform, send, started, try_out, write_plan
 from mlcycle.serve import insist as insist_on
 from mlcycle.load import Latencies
 from mlcycle.web import Settings, make_app, running
@@ -501,3 +503,14 @@ def test_rows_of_a_wrong_type_are_set_apart(sealed, tmp_path):
 
 def test_a_column_that_is_not_there_stops_with_its_name(sealed, tmp_path):
     with pytest.raises(ProjectError, match="no column `größe`"): batches(table(10)[0].rename(columns={"größe": "grösse"}), tmp_path, load_bundle(sealed), 4)
+
+
+def test_texts_are_served_and_watched_by_their_length():
+    contract = contract_of()
+    assert check_row(example_row(contract), contract) == ([], []) and {"string", "null"} <= set(column_schema(contract.column("note"))["type"])
+    cases = {what: code for what, _, code, column in bad_requests(contract, 10, 10) if column == "note"}
+    assert cases == {"a wrong type (text)": 422}
+    columns, n = inputs(customers(60), contract), 60
+    profile = make_profile(columns, np.arange(n) % 2, np.linspace(0, 1, n), contract, {}, 5)["columns"]["note"]
+    assert profile["type"] == "text" and sum(profile["counts"]) == n and "crashes" not in str(profile)
+    assert count_values(count_words(columns["note"]), profile).known.tolist() == profile["counts"]

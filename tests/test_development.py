@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as sk
-from conftest import PACKAGE, ROOT
+from conftest import EXAMPLE, PACKAGE, ROOT
 
 from mlcycle import assess, evaluate, features, metrics, train
 from mlcycle import gate as gates
 from mlcycle.contract import inputs, labels
 from mlcycle.propose import propose
-from mlcycle.core import ProjectError, check_section, load_params
+from mlcycle.core import ProjectError, check_section
 from mlcycle.folds import cross_predict, fold_data, make_folds, score_folds, ties
 from mlcycle.models import TRUSTED, constant_settings, load_model, make_pipeline, predict, save_model
 from mlcycle.recipe import make_recipe, plan
@@ -36,7 +36,7 @@ def made(table, target="y", **roles):
     return contract, pd.DataFrame(inputs(table, contract)), labels(table, contract)
 
 
-ALWAYS = evaluate.Params(**load_params(ROOT)["evaluate"] | {"calibrate": "sigmoid"})
+ALWAYS = evaluate.Params(**EXAMPLE["evaluate"] | {"calibrate": "sigmoid"})
 OFFER = {"true_positive": -30., "false_positive": 10., "true_negative": 0., "false_negative": 0.}
 
 
@@ -331,11 +331,16 @@ def test_the_gate_hands_on_what_the_charter_leaves_open():
 @pytest.mark.parametrize("stage", [assess, features, train, evaluate], ids=lambda m: m.__name__.split(".")[-1])
 def test_parameters_are_checked(stage):
     name = stage.__name__.split(".")[-1]
-    values = load_params(ROOT)[name]
+    values = EXAMPLE[name]
     check_section(stage.Params, values, name)
     first = next(iter(values))
     with pytest.raises(ProjectError, match="did you mean"): check_section(stage.Params, values | {first + "z": 1}, name)
     with pytest.raises(ProjectError, match=f"`{name}.{first}`"): check_section(stage.Params, values | {first: {}}, name)
+
+
+def test_a_model_that_has_to_explain_itself_is_simple():
+    assert train.allowed(["dummy", "linear", "boosted"], None, True) == ["dummy", "rule", "tree", "linear"] # the simple ways always compete
+    with pytest.raises(ProjectError, match="`frame.constraints.explainable` leaves that out"): train.allowed(["boosted"], None, True)
 
 
 # honest comparisons
@@ -375,7 +380,7 @@ def test_folds_know_a_fixed_label_delay(dated):
     from mlcycle import prepare
     n = 1200
     t = customers(n=n).assign(day=pd.date_range("2024-01-01", periods=n) if dated else np.arange(n)*1.)
-    contract, values = propose(t, "t", "y", roles={"day": "time"}), load_params(ROOT)["prepare"] | {"label_delay": 40.}
+    contract, values = propose(t, "t", "y", roles={"day": "time"}), EXAMPLE["prepare"] | {"label_delay": 40.}
     p = prepare.Params(**values)
     rows = prepare.split_rows(prepare.clean(t, contract, p)[0], contract, p)[0]["train"]
     parts, rule = make_folds(labels(rows, contract), "binary", 3, 0, **ties(rows, contract))

@@ -6,8 +6,9 @@ from scipy.special import rel_entr
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import binom, chi2_contingency, fisher_exact, mannwhitneyu, norm, poisson, wasserstein_distance
 
+from conftest import EXAMPLE
 from mlcycle.contract import Column, Contract, count_words, inputs
-from mlcycle.core import read_params, tidy
+from mlcycle.core import tidy
 from mlcycle.drift import (Counts, DriftSettings, compare, count_columns, count_values, count_window, distances, encode, flag, learn_joint, line_up, look_drift,
     p_levels, p_missing, p_order, p_value, pearson, profile_column, read_columns, reference_counts)
 from mlcycle.package import make_profile
@@ -204,7 +205,7 @@ def test_settings_are_checked(wrong):
 
 # ---- power ----
 
-DEFAULT = read_params("monitor")["drift"]["floor"]
+DEFAULT = EXAMPLE["monitor"]["drift"]["floor"]
 
 
 def power(shift, now, then=10_000, columns=10, times=30, seed=8):

@@ -1,11 +1,12 @@
 """The warm engine: failures are told, nothing is lost or left behind, and no process outlives its `dvc`."""
-import importlib, json, os, re, signal, subprocess, time
+import json, os, re, signal, subprocess, time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from conftest import BIN, PACKAGE
+from mlcycle import run
 
 
 def processes(house):
@@ -194,6 +195,17 @@ def test_the_command_starts_at_once(toy):
     assert toy.sh(BIN/"python", "-c", code).splitlines()[-1] == "[]"
 
 
+def test_commands_come_and_go_with_their_modules(toy, tmp_path):
+    "Phases may have been left out; a command that needs no project says so"
+    code, outside = f"from {PACKAGE}.cli import main; raise SystemExit(main())", toy.env | {"PYTHONPATH": str(toy.root)}
+    def ask(*words): return subprocess.run([BIN/"python", "-c", code, *words], cwd=tmp_path, env=outside, capture_output=True, text=True)
+    left = ask("--help").stdout
+    assert " check " in left and not re.search(r"\b(serve|loop|monitor|leaderboard|new)\b", left)
+    assert "No project here" in ask("check").stderr and "invalid choice: 'serve'" in ask("serve").stderr
+    toy.write(f"{PACKAGE}/ship.py", "def add_commands(command):\n    command('serve', lambda root, args: print(root), 'serve').set_defaults(free=True)\n    command('edge', lambda root, args: print(root), 'edge')\n")
+    assert ask("serve").stdout == "None\n" and "No project here" in ask("edge").stderr
+
+
 # verdicts
 
 WHO = {"by": "A. Person", "day": "2026-03-31", "why": "The pilot is cheap."}
@@ -216,7 +228,6 @@ WHO = {"by": "A. Person", "day": "2026-03-31", "why": "The pilot is cheap."}
     ("package", {"verdict": "pass", "open": ["owner"]}, {"override": WHO}, "data/frame/charter.html"),
     ("train", {"verdict": "no-go"}, {}, None)])
 def test_a_verdict_stops_the_next_stage_at_launch_only(verb, found, frame, words, tmp_path):
-    run = importlib.import_module(f"{PACKAGE}.run")
     (tmp_path/"params.yaml").write_text(json.dumps({"frame": {"status": "launch"} | frame}))
     for _, path, *_ in run.VERDICTS.values(): (tmp_path/path).parent.mkdir(parents=True, exist_ok=True); (tmp_path/path).write_text(json.dumps(found | {"reasons": ["Because."]}))
     if words is None: return run.check_verdict(tmp_path, verb)

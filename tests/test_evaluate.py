@@ -8,18 +8,17 @@ import yaml
 import sklearn.metrics as sk
 from sklearn.calibration import CalibratedClassifierCV
 
-from conftest import PACKAGE, ROOT, House, clone
-from test_chain import EXAMPLE_ONLY
+from conftest import EXAMPLE, EXAMPLE_ONLY, PACKAGE, House, clone, needs
 from mlcycle import champion, evaluate, gate, judge, metrics
 from mlcycle.bundle import FILES, Meta, seal
 from mlcycle.contract import Column, Contract, inputs, labels
-from mlcycle.core import ProjectError, check_section, load_params, write_file
+from mlcycle.core import ProjectError, check_section, write_file
 from mlcycle.models import make_pipeline, predict
 from mlcycle.propose import propose
 from mlcycle.recipe import make_recipe, plan
 from mlcycle.robust import overfit, tell_shift
 
-VALUES = load_params(ROOT)["evaluate"]
+VALUES = EXAMPLE["evaluate"]
 OFFER = {"true_positive": -30., "false_positive": 10., "true_negative": 0., "false_negative": 0.}
 GOAL = {"metric": None, "minimum": None, "aim": None, "guardrails": {}, "costs": None, "capacity": None, "today": None, "explainable": False}
 
@@ -428,6 +427,7 @@ TASKS = {"binary": (dict(collect__rows=3000), {"evaluate/value", "evaluate/confu
 
 
 @pytest.mark.chains
+@needs("package")
 @pytest.mark.parametrize("task", TASKS)
 def test_every_plot_is_drawn_and_a_champion_is_met(task, tmp_path, home):
     values, more = TASKS[task]

@@ -1,15 +1,15 @@
 "Whom the model serves worse: groups as fairlearn measures them, intervals that keep their word; kinds of rows with large errors, in words that are true"
-import importlib, re, time
+import re, time
 
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as sk
 
-from conftest import PACKAGE
+from mlcycle import contract as contract_
+from mlcycle import errors, fair, metrics
+from mlcycle.contract import Column, Contract
 
-contract_, errors, fair, metrics = (importlib.import_module(f"{PACKAGE}.{m}") for m in ("contract", "errors", "fair", "metrics"))
-Column, Contract = contract_.Column, contract_.Contract
 fairlearn = pytest.importorskip("fairlearn.metrics")
 
 

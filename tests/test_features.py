@@ -11,16 +11,12 @@ from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 
 from mlcycle import features, recipe, steps
 from mlcycle.bundle import open_graph
-from mlcycle.contract import Column, Contract, bare_words, check_row, count_words, inputs, labels
+from mlcycle.contract import Column, Contract, bare_words, check_row, inputs, labels
 from mlcycle.core import ProjectError, check_section
 from mlcycle.folds import cross_predict, fold_data, make_folds, score_folds
 from mlcycle.graph import NoGraph, graph_inputs, hard_rows, insist, make_graph, parity
 from mlcycle.models import load_model, make_pipeline, save_model
-from mlcycle.drift import count_values
-from mlcycle.package import make_profile
 from mlcycle.recipe import Choices, made_columns, make_recipe, plan, say_tree
-from mlcycle.answer import column_schema, example_row
-from mlcycle.serve import bad_requests
 
 SAID = dict(categories="auto", onehot_levels=20, identifier=0.5, rare=0.01, gaps=0.01, skew=2,
     dates=["age", "year", "week", "day", "between"], texts="auto", terms=40, declare={}, columns={}, seed=0)
@@ -298,17 +294,6 @@ def test_texts_that_recur_are_categories_and_texts_without_words_harmless():
     assert {p["column"]: p["way"] for p in plan(contract, X, choices=chosen())}["note"] == "target"
     lost = make_recipe([{"column": "note", "way": "words", "with": {"terms": 9}, "why": "", "gaps": False}]).fit(X, y)   # as in a fold where the words are gone
     assert [m["what"] for m in made_columns(lost)] == ["nothing", "how many are its words"] and features.check_graph(lost, contract, X, y)["difference"] < 1e-6
-
-
-def test_texts_are_served_and_watched_by_their_length():
-    contract = contract_of()
-    assert check_row(example_row(contract), contract) == ([], []) and {"string", "null"} <= set(column_schema(contract.column("note"))["type"])
-    cases = {what: code for what, _, code, column in bad_requests(contract, 10, 10) if column == "note"}
-    assert cases == {"a wrong type (text)": 422}
-    columns, n = inputs(customers(60), contract), 60
-    profile = make_profile(columns, np.arange(n) % 2, np.linspace(0, 1, n), contract, {}, 5)["columns"]["note"]
-    assert profile["type"] == "text" and sum(profile["counts"]) == n and "crashes" not in str(profile)
-    assert count_values(count_words(columns["note"]), profile).known.tolist() == profile["counts"]
 
 
 # told, kept, shown

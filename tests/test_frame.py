@@ -5,12 +5,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import EXAMPLE
 
 from mlcycle import frame, metrics
-from mlcycle.core import ProjectError, check_section, load_params
+from mlcycle.core import ProjectError, check_section
 
-SAID = load_params(ROOT)["frame"]
+SAID = EXAMPLE["frame"]
 MONEY = dict(true_positive=-40, false_positive=0, true_negative=0, false_negative=0)
 NO_MONEY = dict(costs=None, contact=None, capacity=None, today=None)
 

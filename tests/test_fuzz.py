@@ -5,13 +5,15 @@ import numpy as np
 import orjson
 import psutil
 import pytest
-from bundles import COLUMNS, by_hand
-from conftest import BIN, PACKAGE, ROOT
+from bundles import COLUMNS, by_hand, wide_bundle # a fixture
+from conftest import BIN, PACKAGE, ROOT, needs
 
 from mlcycle.contract import Column
 from mlcycle.log import open_log
 from mlcycle.roster import Roster
 from mlcycle.web import Lines, Settings, make_app, running
+
+pytestmark = needs("serve")
 
 WIDE = [COLUMNS[0].model_copy(update={"minimum": 0., "outside": "reject"}), COLUMNS[1], Column(name="age", type="integer", nullable=True), Column(name="paid", type="boolean"), Column(name="note", type="text", nullable=True), Column(name="day", type="datetime", nullable=True)]
 ROW = {"x": 0.6, "plan": "pro", "age": 40, "paid": True, "note": "hello", "day": "2025-07-31"}

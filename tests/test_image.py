@@ -4,10 +4,12 @@ from contextlib import contextmanager
 
 import pytest
 import yaml
-from conftest import PACKAGE, ROOT
+from conftest import PACKAGE, ROOT, needs
 
 from mlcycle.bundle import load_bundle, pack
 from mlcycle.web import read_settings
+
+pytestmark = needs("package")
 
 MANIFESTS = sorted((ROOT/"deploy/kubernetes").glob("*.yaml"))
 HEAVY = {"pandas", "scikit-learn", "lightgbm", "matplotlib", "pyarrow", "onnx", "skl2onnx", "dvc", "papermill", "nbdev", "scipy"}

@@ -1,13 +1,15 @@
 """Keys: nothing of a secret is kept, limits hold over all workers, and whoever has no key gets nowhere."""
-import importlib, json, os, signal, stat, subprocess, sys, time
+import json, os, signal, stat, subprocess, sys, time
 from pathlib import Path
 
 import pytest
 
-from conftest import PACKAGE, ROOT
+from conftest import PACKAGE, ROOT, needs
 
-keys_ = importlib.import_module(f"{PACKAGE}.keys")
-core = importlib.import_module(f"{PACKAGE}.core")
+from mlcycle import core
+from mlcycle import keys as keys_
+
+pytestmark = needs("serve")
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """A launch: what a person may ask for, who gets the challenger, and when it is taken off."""
-import importlib, os, random, subprocess, sys, threading, time
+import os, random, subprocess, sys, threading, time
 from types import SimpleNamespace
 
 import pytest
 
 from conftest import PACKAGE, ROOT
 
-launch = importlib.import_module(f"{PACKAGE}.launch")
-ProjectError = importlib.import_module(f"{PACKAGE}.core").ProjectError
+from mlcycle import launch
+from mlcycle.core import ProjectError
 GOOD = {"kind": "canary", "challenger": "1.3.0", "share": 0.1}
 
 

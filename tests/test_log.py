@@ -1,5 +1,5 @@
 """The prediction log keeps its promise: what was acknowledged is in the database, once, whatever is killed, full or away."""
-import contextlib, http.client, importlib, itertools, json, os, random, resource, shutil, signal, socket, sqlite3, subprocess, sys, tempfile, threading, time
+import contextlib, http.client, itertools, json, os, random, resource, shutil, signal, socket, sqlite3, subprocess, sys, tempfile, threading, time
 from pathlib import Path
 
 import pytest
@@ -7,9 +7,10 @@ import pytest
 from bundles import by_hand
 from conftest import PACKAGE, ROOT
 
-logs = importlib.import_module(f"{PACKAGE}.log")
-contracts = importlib.import_module(f"{PACKAGE}.contract")
-core = importlib.import_module(f"{PACKAGE}.core")
+from mlcycle import answer, bundle, core
+from mlcycle import contract as contracts
+from mlcycle import keys as all_keys
+from mlcycle import log as logs
 
 Column = contracts.Column
 CHURN = contracts.Contract(name="churn", task="binary", positive="yes", classes=["no", "yes"], columns=[Column(name="plan", type="category"), Column(name="logins", type="integer", nullable=True),
@@ -43,7 +44,7 @@ def free_port():
     with socket.socket() as s: s.bind(("127.0.0.1", 0)); return s.getsockname()[1]
 
 
-def example_row(folder): return importlib.import_module(f"{PACKAGE}.answer").example_row(importlib.import_module(f"{PACKAGE}.bundle").load_bundle(folder).contract)
+def example_row(folder): return answer.example_row(bundle.load_bundle(folder).contract)
 
 
 def left(folder): return sorted(p.name for p in Path(folder).iterdir() if p.name.endswith(".spool"))
@@ -167,7 +168,7 @@ def test_another_process_brings_the_records(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_server_killed_under_load(tmp_path, workers):
     "The real server, keys on: the whole of it is killed under load, again and again; each answer with `x-logged: true` is in the database, once"
-    keys = importlib.import_module(f"{PACKAGE}.keys").open_keys(tmp_path/"keys.json")
+    keys = all_keys.open_keys(tmp_path/"keys.json")
     secret, port, acknowledged, stop = keys.make("shop", rate="100000/s"), free_port(), [], threading.Event()
     by_hand(tmp_path/"bundle")
     body = json.dumps({"rows": [example_row(tmp_path/"bundle")]})

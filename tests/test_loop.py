@@ -2,7 +2,7 @@
 
 The quick tests replace `dvc repro` by a function that makes what the chain would leave: files, a sealed bundle and a dvc.lock that depend on the dials alone.
 Git, tags, registry and files are real. The slow ones run the real chain, and kill it."""
-import argparse, fcntl, hashlib, importlib, json, os, random, shutil, signal, subprocess, time
+import argparse, fcntl, hashlib, json, os, random, shutil, signal, subprocess, time
 from pathlib import Path
 
 import pandas as pd
@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from bundles import weighted
-from conftest import BIN, PACKAGE, ROOT, House, clone
-
-alert, turn, core, registry, registrar, prepare_module = (importlib.import_module(f"{PACKAGE}.{m}") for m in ("alert", "turn", "core", "registry", "registrar", "prepare"))
+from conftest import EXAMPLE_FILE, PACKAGE, ROOT, House, clone
+from mlcycle import alert, collect, core, registrar, registry, turn
+from mlcycle import prepare as prepare_module
 
 PARAMS = """# mine
 frame: {status: launch, owner: Ann}
@@ -315,7 +315,7 @@ def test_with_a_fixed_cut_new_rows_leave_what_is_learned_from_byte_by_byte(tmp_p
 def test_what_is_known_by_now_makes_no_other_model():
     "All parameters of collect but `until` are part of a bundle"
     named = yaml.safe_load((ROOT/"dvc.yaml").read_text())["stages"]["package"]["params"]
-    assert {n.removeprefix("collect.") for n in named if n.startswith("collect")} == {*importlib.import_module(f"{PACKAGE}.collect").Params.model_fields} - {"until"}
+    assert {n.removeprefix("collect.") for n in named if n.startswith("collect")} == {*collect.Params.model_fields} - {"until"}
 
 
 def test_a_time_that_is_a_number_keeps_its_digits():
@@ -327,7 +327,7 @@ def test_a_time_that_is_a_number_keeps_its_digits():
 
 
 def test_dials_keep_comments_and_refuse_what_they_cannot_keep():
-    text = (ROOT/"params.yaml").read_text()
+    text = EXAMPLE_FILE.read_text()
     new = turn.turn_dials(text, {"collect": {"until": "2024-10-01"}, "prepare": {"cut": "2024-06-01", "learn": {"since": None, "until": "2024-01-01T12:00:00"}}, "evaluate": {"champion": {"version": "churn@v1.0.0", "digest": "0f"*32}}})
     assert new.count("#") == text.count("#") and len(new.splitlines()) == len(text.splitlines()) and turn.turn_dials(new, turn.read_dials(yaml.safe_load(text))) == text
     old = text.replace('  until: null # rows and labels', '  # rows and labels')
@@ -495,31 +495,3 @@ def test_killed_thirty_times_the_end_is_that_of_an_undisturbed_run(real, tmp_pat
         other.sh(PACKAGE, "loop", "--until", moment, timeout=900)
     print(len(kills), "kills at", {s: kills.count(s) for s in kills}, "of", turns)
     assert len(kills) >= 30 and {"look", "learn", "commit", "add", "launch"} <= {*kills} and lived(other) == wanted
-
-
-# ---- the workflows
-
-FLOWS = sorted((ROOT/".github"/"workflows").glob("*.yml"))
-
-
-def lint(name, *words):
-    "Run a linter of the environment, or say that it is missing"
-    if not (BIN/name).exists(): pytest.skip(f"{name} is not installed: pip install -e '.[dev]'")
-    done = subprocess.run([BIN/name, *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_the_workflows_fit_their_schema(): lint("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *FLOWS)
-
-
-def test_the_workflows_are_safe(): lint("zizmor", "--offline", "--no-progress", *FLOWS)
-
-
-def test_the_workflows_ask_for_little_and_pin_what_they_use():
-    assert [f.stem for f in FLOWS] == ["loop", "report", "test"]
-    for f in FLOWS:
-        flow = yaml.safe_load(f.read_text())
-        assert flow["permissions"] == {"contents": "read"} and "pull_request_target" not in flow[True] and "concurrency" in flow
-        for use in (s["uses"] for job in flow["jobs"].values() for s in job["steps"] if "uses" in s): assert len(use.partition("@")[2]) == 40, use
-    loop = yaml.safe_load(FLOWS[0].read_text())
-    assert loop["concurrency"] == {"group": "loop", "cancel-in-progress": False} and loop["jobs"]["turn"]["permissions"] == {"contents": "write"}

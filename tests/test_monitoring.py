@@ -10,9 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
+from conftest import EXAMPLE
 from mlcycle.concept import learn_relation
 from mlcycle.contract import Column, Contract, coerce, inputs, labels, narrow
-from mlcycle.core import ProjectError, check_section, read_params, tidy
+from mlcycle.core import ProjectError, check_section, tidy
 from mlcycle.drift import profile_column
 from mlcycle.example import CHURN_TRUTH, make_churn
 from mlcycle.metrics import intervals
@@ -24,7 +25,7 @@ LEVELS = np.array(["a", "b", "c", "d"], dtype=object)
 CONTRACT = Contract(name="t", task="binary", positive="yes", classes=["no", "yes"], columns=[Column(name="x", type="number", nullable=True), Column(name="level", type="category", categories=list(LEVELS)),
     Column(name="month", type="datetime", role="time"), Column(name="left", type="category", role="target", nullable=True)])
 PERIODS = ["2024-07", "2024-08", "2024-09", "2024-10"]
-ALL = Params(**read_params("monitor"))
+ALL = Params(**EXAMPLE["monitor"])
 SETTINGS = ALL.model_copy(update={"performance": ALL.performance.model_copy(update={"resamples": 100, "slices": 0}), "rehearsal": ALL.rehearsal.model_copy(update={"times": 2})})
 
 
@@ -284,7 +285,7 @@ def test_what_was_planted_in_the_example_is_found_and_named_rightly(example):
     ("rehearsal.shift", 0.0, "greater than 0"), ("rehearsal.seed", -1, "greater than or equal to 0"), ("threads", 0, "greater than or equal to 1"), ("quality.floor", 2.0, "less than or equal to 1"),
     ("drift.false_alarm", 0.05, "did you mean `false_alarms`"), ("floor", 0.1, "`monitor.floor` is not a parameter")])
 def test_parameters_say_what_is_allowed(path, value, says):
-    values = read_params("monitor")
+    values = dict(EXAMPLE["monitor"])
     first, _, rest = path.partition(".")
     values[first] = {**values[first], rest: value} if rest else value
     with pytest.raises(ProjectError, match=says): check_section(Params, values, "monitor")

@@ -4,7 +4,7 @@ import random, struct
 import numpy as np
 import orjson
 import pytest
-from bundles import COLUMNS, by_hand
+from bundles import COLUMNS, by_hand, wide_bundle # a fixture
 
 from mlcycle.answer import Model
 from mlcycle.contract import Column

@@ -4,7 +4,6 @@ import json, re
 import pytest
 from bundles import COLUMNS, by_hand
 from browser import FOUND, Browser
-from conftest import PACKAGE
 
 from mlcycle.contract import Column
 from mlcycle.keys import open_keys
@@ -91,14 +90,14 @@ def test_what_cannot_be_answered(browser, served):
 
 
 def test_reasons_if_asked(browser, served, monkeypatch):
-    import importlib
-    monkeypatch.setattr(importlib.import_module(f"{PACKAGE}.reasons"), "explain", lambda bundle, columns: [{k: {"x": 0.25, "plan": -0.125}.get(k, 0.) for k in columns}])
+    from mlcycle import reasons
+    monkeypatch.setattr(reasons, "explain", lambda bundle, columns: [{k: {"x": 0.25, "plan": -0.125}.get(k, 0.) for k in columns}])
     opened(browser, served[1], "tiny")
     browser.js("$('why').checked = true")
     text = fill(browser, x="0.9")
     assert "Usual is 67.5 %; with all of this it is 80.0 %." in text and "+25.0" in text and "−12.5" in text and "The other 5 values make next to no difference." in text
     assert ":predict?explain=true'" in browser.js("document.querySelector('pre').textContent")
-    monkeypatch.setattr(importlib.import_module(f"{PACKAGE}.reasons"), "explain", lambda bundle, columns: [dict.fromkeys(columns, float("nan"))])
+    monkeypatch.setattr(reasons, "explain", lambda bundle, columns: [dict.fromkeys(columns, float("nan"))])
     assert "No reasons can be given for this answer." in fill(browser, x="0.9")
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PACKAGE, ROOT
+from conftest import PACKAGE, ROOT, needs
 from onnx import TensorProto, helper, numpy_helper
 from test_sources import port, postgres  # noqa: F401, a server
 
@@ -21,6 +21,8 @@ from mlcycle.core import ProjectError, write_file
 from mlcycle.quick import Coded, Quick, combine, make_tables, read_ensemble
 from mlcycle.source import Options, plan_text, read_csv, read_head, record_ends, split_records
 from mlcycle.stream import predict_files
+
+pytestmark = needs("predict")
 
 CONTRACT = Contract(name="shop", task="binary", positive="yes", classes=["no", "yes"], columns=[
     Column(name="id", type="text", role="id"), Column(name="u", type="number", minimum=-3, maximum=3, outside="reject"), Column(name="n", type="integer", nullable=True, minimum=0, maximum=90),

@@ -1,5 +1,5 @@
 """The registry: versions that never change, names that move, and nothing half done, whoever is quicker, killed or mistaken."""
-import importlib, json, os, re, resource, shutil, signal, subprocess, sys, threading, time
+import json, os, re, resource, shutil, signal, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,8 +8,8 @@ import pytest
 
 from bundles import weighted
 from conftest import PACKAGE, ROOT, House, environment
-
-registry, bundles, core, registrar, cli = (importlib.import_module(f"{PACKAGE}.{m}") for m in ("registry", "bundle", "core", "registrar", "cli"))
+from mlcycle import bundle as bundles
+from mlcycle import cli, core, registrar, registry
 RegistryError, Overtaken, Unreachable, BundleBroken = registry.RegistryError, registry.Overtaken, registry.Unreachable, bundles.BundleBroken
 WHY = ("Ann", "to see")
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from bundles import weighted
-from conftest import PACKAGE, ROOT, environment
+from conftest import PACKAGE, ROOT, environment, needs
+from mlcycle import core, registry, roster
 
-roster, core, registry = (importlib.import_module(f"{PACKAGE}.{m}") for m in ("roster", "core", "registry"))
+pytestmark = needs("serve")
 SLOPES = {"1.0.0": 0.2, "1.1.0": 0.4, "1.2.0": 0.6, "1.3.0": 0.8}
 
 

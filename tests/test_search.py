@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import PACKAGE, ROOT, clone
+from conftest import EXAMPLE, PACKAGE, ROOT, clone
 
 from mlcycle import board, search, train
 from mlcycle.contract import inputs, labels
-from mlcycle.core import ProjectError, check_section, load_params
+from mlcycle.core import ProjectError, check_section
 from mlcycle.folds import fold_data, fold_ratio, make_folds, ties
 from mlcycle.metrics import main_metric, score
 from mlcycle.models import CANDIDATES, find_band, load_model, predict, predict_band, save_model
@@ -345,7 +345,7 @@ def test_predictions_beyond_the_memory_lie_on_disk_and_are_the_same(world, alone
 @pytest.mark.parametrize("change, message", [({"trials": 0}, "`train.trials` is 0"), ({"candidates": ["florest"]}, "`train.candidates.0` is 'florest'"), ({"interval": 1.0}, "`train.interval` is 1.0"), ({"blend": -1}, "`train.blend`"),
     ({"compute": "cloud"}, "`train.compute` is 'cloud'"), ({"workers": 0}, "`train.workers`"), ({"seconds": 0.}, "`train.seconds`"), ({"batch": 0}, "`train.batch`"), ({"folds": 2}, "`train.folds` is 2"), ({"trails": 3}, "did you mean `trials`"), ({"scheduler": 5}, "`train.scheduler`")])
 def test_parameters_are_checked(change, message):
-    with pytest.raises(ProjectError, match=message): check_section(train.Params, load_params(ROOT)["train"] | change, "train")
+    with pytest.raises(ProjectError, match=message): check_section(train.Params, EXAMPLE["train"] | change, "train")
 
 
 def test_a_class_without_training_rows_is_an_error():

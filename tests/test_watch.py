@@ -1,5 +1,5 @@
 "`monitor`: a running server's log looked at once or all the time; what it says, writes, sends and returns, whatever the log holds."
-import http.client, json, os, re, shutil, signal, sqlite3, subprocess, sys, threading, time, urllib.request
+import copy, http.client, json, os, re, shutil, signal, sqlite3, subprocess, sys, threading, time, urllib.request
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from bundles import by_hand
-from conftest import ROOT
+from conftest import EXAMPLE, ROOT
 from test_alert import SECRET, webhook
 from test_log import database, postgres # fixtures
 
@@ -36,7 +36,7 @@ def desk(tmp_path_factory):
     (columns, y), (held, _) = draw(rng, 2000), draw(rng, 600)
     scores = plain.predict(held)["scores"]
     profile = make_profile(columns, y, scores[:, 1], plain.contract, {"roc_auc": {"value": 0.83, "low": 0.80, "high": 0.86}}, 10, held, scores)
-    section = yaml.safe_load((ROOT/"params.yaml").read_text())["monitor"]
+    section = copy.deepcopy(EXAMPLE["monitor"])
     section["performance"] |= {"resamples": 100, "slices": 0}
     section["quality"] |= {"sample": 20, "pause": 1e4}
     section["alerts"] |= {"raise_after": 2, "clear_after": 2, "tell": "warning", "urls": []}

@@ -1,16 +1,20 @@
 "What stands between a socket and an answer: who may ask, how much, how long; what is told afterwards; and who takes over when a process dies."
-import http.client, importlib, json, os, re, shutil, signal, socket, sqlite3, subprocess, sys, threading, time
+import http.client, json, os, re, shutil, signal, socket, sqlite3, subprocess, sys, threading, time
 from contextlib import contextmanager
 
 import pytest
 from bundles import by_hand
-from conftest import PACKAGE, ROOT
+from conftest import EXAMPLE, PACKAGE, ROOT, needs
 
 from mlcycle.contract import Column
 from mlcycle.core import ProjectError
 from mlcycle.keys import open_keys
 from mlcycle.roster import Pick, Roster
+from mlcycle import serve as serve_stage
+from mlcycle.cli import main
 from mlcycle.web import HEAD, REST, SMALL, STAGE, Crew, Lines, Meters, Settings, is_loopback, listen, make_app, read_settings, running, serve
+
+pytestmark = needs("serve")
 
 ROW = {"x": 0.9, "plan": "pro"}
 PATH = "/v1/models/tiny:predict"
@@ -562,12 +566,12 @@ def test_settings_of_a_project_of_a_file_and_by_default(tmp_path):
 
 
 def test_the_stages_own_keys_are_known():
-    stage = importlib.import_module(f"{PACKAGE}.serve")
-    assert STAGE == set(stage.Params.model_fields) - set(Settings.model_fields)
+    assert STAGE == set(serve_stage.Params.model_fields) - set(Settings.model_fields)
 
 
-def test_the_parameters_of_the_project_are_the_defaults():
-    assert read_settings(ROOT) == Settings()
+def test_the_parameters_of_the_example_are_the_defaults(tmp_path):
+    (tmp_path/"params.yaml").write_text(json.dumps({"serve": EXAMPLE["serve"]}))
+    assert read_settings(tmp_path) == Settings()
 
 
 # ---- processes
@@ -632,7 +636,7 @@ def test_what_cannot_start_says_why_and_ends(folder, tmp_path, words, reason):
 def test_what_is_wrong_with_the_command_is_said_at_once(tmp_path, monkeypatch, capsys, words, reason):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MODEL_REGISTRY", raising=False)
-    assert importlib.import_module(f"{PACKAGE}.cli").main(["serve", "--port", "0", *words]) == 2 and reason in capsys.readouterr().err
+    assert main(["serve", "--port", "0", *words]) == 2 and reason in capsys.readouterr().err
 
 
 def test_a_draft_is_served_to_this_machine_only(desk, tmp_path):

@@ -3,8 +3,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import EXAMPLE
 from mlcycle.contract import Column, Contract
-from mlcycle.core import ProjectError, check_section, read_params
+from mlcycle.core import ProjectError, check_section
 from mlcycle.frame import Params, charter, goal
 from mlcycle.log import now_text, open_log, read_log
 from mlcycle.window import (QualitySettings, answer_skew, check_rows, contract_breaks, freshness, goal_of, input_skew, live_rows, look_quality, missing_rates, name_windows, out_of_range,
@@ -240,7 +241,7 @@ def test_settings_say_what_is_allowed(key, value, says):
 
 
 def test_outcomes_are_worth_what_the_other_stages_are_told():
-    p = Params(**read_params("frame") | {"task": "binary", "costs": {"true_positive": -40., "false_positive": 0., "true_negative": 0., "false_negative": 0.}, "contact": 10., "capacity": 0.1, "currency": "EUR"})
+    p = Params(**EXAMPLE["frame"] | {"task": "binary", "costs": {"true_positive": -40., "false_positive": 0., "true_negative": 0., "false_negative": 0.}, "contact": 10., "capacity": 0.1, "currency": "EUR"})
     for q in (p, p.model_copy(update={"costs": None, "contact": None}), p.model_copy(update={"contact": None})):
         assert goal_of(charter(q)) == {k: goal(q)[k] for k in ("costs", "capacity")}
     assert goal_of(charter(p))["costs"]["true_positive"] == -30
