@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['QUIET', 'ExportError', 'Cell', 'Notebook', 'cell_kind', 'read_notebook', 'read_notebooks', 'meaning', 'quoted_names',
            'outer_names', 'Part', 'module_parts', 'reach', 'defined', 'fingerprint', 'package_name', 'export_modules',
-           'fingerprints', 'export']
+           'fingerprints', 'Modules', 'write_prints', 'export']
 
 # %% ../nbs/90_export.ipynb #cell-2
 import ast, builtins, configparser, hashlib, json, os, re, shutil, subprocess, symtable, sys, tempfile
@@ -298,17 +298,29 @@ def fingerprints(
 )->dict[str, dict[str, str]]: # {stage: fingerprint}
     "Take the fingerprints of all stages from the notebooks as they are now"
     package, nbs = package_name(root), read_notebooks(root/"nbs")
-    modules = {nb.module:module_parts(nb, package) for nb in nbs}
+    modules = Modules(nbs, package)
     return {nb.module:fingerprint(nb, modules, package) for nb in nbs if nb.is_stage}
+
+class Modules(dict):
+    "The parts of modules, by name; a module is cut when a stage first reaches it: none reaches the tools"
+    def __init__(self, nbs, package): self.nbs, self.package = {nb.module:nb for nb in nbs}, package
+    def __missing__(self, name): return self.setdefault(name, module_parts(self.nbs[name], self.package) if name in self.nbs else {})
+    def get(self, name, default=None): return self[name]
+
+def write_prints(
+    root:Path, # The project
+    folder:Path, # Where they go, a file a stage
+)->None:
+    "Take the fingerprints, and write them down"
+    for stage, parts in fingerprints(root).items(): (folder/f"{stage}.json").write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
 
 # %% ../nbs/90_export.ipynb #cell-44
 def export(
     root:Path, # The project
 )->list[str]: # Files that changed
     "Bring the package and the fingerprints into agreement with the notebooks, all or nothing"
-    prints = fingerprints(root)
     with tempfile.TemporaryDirectory() as d:
-        package = export_modules(root, Path(d)/"export")
         wanted = Path(d)/"prints"; wanted.mkdir()
-        for stage, parts in prints.items(): (wanted/f"{stage}.json").write_text(json.dumps(parts, indent=1) + "\n")
+        write_prints(root, wanted)
+        package = export_modules(root, Path(d)/"export")
         return _sync(package, root/package.name, "*.py") + _sync(wanted, root/"data"/"export", "*.json")

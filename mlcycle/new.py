@@ -18,7 +18,7 @@ import yaml
 from .answers import apply, check_answers, words_of
 from .core import ProjectError
 from .edit import set_values, written
-from .export import package_name
+from .export import package_name, write_prints
 from .stages import indexed, leave
 
 # %% ../nbs/93_new.ipynb #cell-5
@@ -81,15 +81,17 @@ def rename(
 )->list[str]: # Files that changed
     "Rename the package of a project everywhere: in every file, and the folder"
     if (root/new).exists(): raise ProjectError(f"{root/new} is there already: choose another name.")
-    changed = []
+    changed, met = [], False
     for p in files_of(root):
         if b"\0" in (raw := p.read_bytes()): continue
         try: text = raw.decode("utf-8")
         except UnicodeDecodeError: continue # data in another encoding
+        met |= p.suffix == ".ipynb" and bool(re.search(rf"\b{new}\b", text))
         if renamed(text, old, new) != text: p.write_bytes(renamed(text, old, new).encode("utf-8")); changed.append(str(p.relative_to(root)))
     (root/old).rename(root/new)
     index = root/new/"_modidx.py" # its lines are broken by the length of the names
     if index.exists(): index.write_text(indexed(index.read_text(encoding="utf-8"), new, set()), encoding="utf-8")
+    if met: write_prints(root, root/"data"/"export") # a fingerprint leaves the package's name out, and here it was a word of the code already
     return changed
 
 # %% ../nbs/93_new.ipynb #cell-15

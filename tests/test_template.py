@@ -159,6 +159,17 @@ def test_a_project_passes_all_its_tests(template, tmp_path, home):
 
 
 @pytest.mark.template
+@pytest.mark.parametrize("name", ["churn", "subscriptions"])
+def test_what_is_exported_is_there_already(name, template, tmp_path, home):
+    "Package and fingerprints are as the notebooks say, even if the name is a word of the code, as in example:churn"
+    House(tmp_path, home).sh(BIN/"copier", "copy", "--trust", "--defaults", "--quiet", "--vcs-ref", "HEAD", f"-dname={name}", template.root, tmp_path/name)
+    house = House(tmp_path/name, home)
+    house.env |= {"PYTHONPATH": str(house.root), "PYTHONDONTWRITEBYTECODE": "1"}
+    house.sh(sys.executable, "-c", f"from pathlib import Path; from {name}.export import export; assert export(Path.cwd()) == []")
+    assert house.sh("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.template
 def test_the_entry_of_cookiecutter(template, tmp_path, home):
     "It makes what Copier makes, out of the same files; this takes an index of packages"
     house = House(tmp_path, home)
