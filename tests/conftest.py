@@ -144,6 +144,7 @@ def clone(root, home, **values):
     (house.root/"dvc.lock").unlink(missing_ok=True)
     for key, value in values.items():
         section, _, name = key.partition("__")
+        assert section in params or "retrain" not in STAGES, f"{section} is no section" # it may have been left out, with its phase
         assert name in params.get(section, [name]), f"{section}.{name} is no parameter"
         if section in params: params[section][name] = value
     house.write("params.yaml", yaml.safe_dump(params, sort_keys=False, allow_unicode=True))

@@ -157,11 +157,12 @@ def test_pages_are_made_of_the_executed_copies(chain):
 
 
 def test_bad_input_leaves_earlier_results_intact(chain):
-    decision, table = chain.text("data/assess/decision.json"), (chain.root/"data/collect/table.parquet").read_bytes()
+    verdicts = ["data/assess/decision.json"] + ["data/evaluate/gate.json"]*("evaluate" in STAGES)
+    decided, table = [chain.text(f) for f in verdicts], (chain.root/"data/collect/table.parquet").read_bytes()
     params = chain.text("params.yaml")
     chain.edit("params.yaml", "target: churned", "target: churnd")
     out = chain.sh(PACKAGE, "run", code=None)
-    assert "churnd" in out and "churned" in out and chain.text("data/assess/decision.json") == decision
+    assert "churnd" in out and "churned" in out and [chain.text(f) for f in verdicts] == decided
     chain.write("params.yaml", params)
     chain.edit("params.yaml", "source: example:churn", "source: data/raw/nothing.csv")
     out = chain.sh(PACKAGE, "run", code=None)

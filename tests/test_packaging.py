@@ -5,7 +5,7 @@ from importlib.metadata import packages_distributions
 import pytest
 import yaml
 
-from conftest import PACKAGE, ROOT
+from conftest import PACKAGE, ROOT, needs
 
 DISTRIBUTIONS = packages_distributions()
 PROJECT = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]
@@ -45,6 +45,10 @@ def test_what_works_without_a_project_imports_no_more_than_it_declares(module, e
     path = ROOT/PACKAGE/f"{module}.py"
     declared = {plain(d) for d in PROJECT["dependencies"] + EXTRAS[extra]}
     assert not undeclared(imported(path, top_only=True), declared)
+
+
+@needs("serve")
+def test_what_works_without_a_project_is_all_looked_at(): assert there(LIGHT + BATCH) == LIGHT + BATCH
 
 
 def test_what_works_without_a_project_loads_nothing_heavy():
